@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Every error and warning class of the package.
+
+The tree, with the built-in class that each one also is::
+
+    SksmoothError                       (Exception)
+    ├── InvalidBoundError               (ValueError)
+    ├── TooFewDrawsError                (ValueError)
+    ├── MissingExtraError               (ImportError)
+    ├── DatasetError                    (OSError)
+    └── NotCertifiableError             (TypeError)
+    SksmoothWarning                     (UserWarning)
+    └── UncoveredPreprocessingWarning
+
+Each error is also a built-in one, so code that catches ``ValueError`` or ``ImportError`` needs to
+import nothing from here. Where scikit-learn raises a plain ``ValueError`` or ``TypeError`` for the
+same mistake (a parameter out of range, an array of the wrong shape), so does this package.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DatasetError",
+    "InvalidBoundError",
+    "MissingExtraError",
+    "NotCertifiableError",
+    "SksmoothError",
+    "SksmoothWarning",
+    "TooFewDrawsError",
+    "UncoveredPreprocessingWarning",
+]
+
+
+class SksmoothError(Exception):
+    """Base class of the errors that this package raises itself.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import SksmoothError, TooFewDrawsError
+    >>> issubclass(TooFewDrawsError, SksmoothError)
+    True
+    """
+
+
+class InvalidBoundError(SksmoothError, ValueError):
+    """A probability bound from which no radius can be computed.
+
+    Raised for a bound outside [0, 1], for one that is not a number, and for a logarithm of a tail
+    that is minus infinity: a tail without a positive floor would claim an infinite radius.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import InvalidBoundError
+    >>> issubclass(InvalidBoundError, ValueError)
+    True
+    """
+
+
+class TooFewDrawsError(SksmoothError, ValueError):
+    """Too few members or noise draws for the confidence level asked for.
+
+    At that level not even unanimous votes would certify a row. The message says how many draws
+    are needed.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import TooFewDrawsError
+    >>> issubclass(TooFewDrawsError, ValueError)
+    True
+    """
+
+
+class MissingExtraError(SksmoothError, ImportError):
+    """An optional dependency is absent; the message names the extra that installs it.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import MissingExtraError
+    >>> issubclass(MissingExtraError, ImportError)
+    True
+    """
+
+
+class DatasetError(SksmoothError, OSError):
+    """A data set could not be found, read or fetched, or is not the one expected.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import DatasetError
+    >>> issubclass(DatasetError, OSError)
+    True
+    """
+
+
+class NotCertifiableError(SksmoothError, TypeError):
+    """The object given, whatever it wraps included, has no certificate to offer.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import NotCertifiableError
+    >>> issubclass(NotCertifiableError, TypeError)
+    True
+    """
+
+
+class SksmoothWarning(UserWarning):
+    """Base class of the warnings that this package issues itself.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import SksmoothWarning
+    >>> issubclass(SksmoothWarning, UserWarning)
+    True
+    """
+
+
+class UncoveredPreprocessingWarning(SksmoothWarning):
+    """A step outside the certified estimator learned from data that is under attack.
+
+    The certificate speaks of what reaches the estimator. A scaler, selector or encoder fitted in
+    front of it on data that an attacker could touch moves with that data, and the certificate
+    does not cover this movement.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import SksmoothWarning, UncoveredPreprocessingWarning
+    >>> issubclass(UncoveredPreprocessingWarning, SksmoothWarning)
+    True
+    """
