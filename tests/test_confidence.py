@@ -1,0 +1,582 @@
+# SPDX-License-Identifier: BSD-3-Clause
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import product
+from math import ceil, comb, factorial, log, sqrt
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import poisson
+
+from sksmooth.confidence import clopper_pearson, hoeffding, probability_bounds
+from sksmooth.exceptions import TooFewDrawsError
+
+ERRORS = [0.4, 0.05, 0.0005]
+
+
+def tail_at_least(k, n, p):
+    """P(Bin(n, p) >= k) for the exact rational value of the float p."""
+    num, den = Fraction(p).as_integer_ratio()
+    total = sum(comb(n, j) * num**j * (den - num) ** (n - j) for j in range(k, n + 1))
+    return Fraction(total, den**n)
+
+
+def tail_at_least_mp(k, n, p):
+    """The same for large n with k above the mean: 50-digit terms until they stop counting."""
+    with mpmath.workdps(50):
+        p = mpmath.mpf(p)
+        term = mpmath.binomial(n, k) * p**k * (1 - p) ** (n - k)
+        total, j = mpmath.mpf(0), k
+        while j <= n and term > total * mpmath.mpf(10) ** -30:
+            total += term
+            term *= p / (1 - p) * (n - j) / (j + 1)
+            j += 1
+        return total
+
+
+def multinomial(n, p):
+    """All outcomes of n votes (a last entry of p may stand for votes for nobody), with chances."""
+    outcomes = [c for c in product(range(n + 1), repeat=len(p) - 1) if sum(c) <= n]
+    outcomes = [(*c, n - sum(c)) for c in outcomes]
+    chances = []
+    for counts in outcomes:
+        ways, weight = factorial(n), 1.0
+        for c, q in zip(counts, p, strict=True):
+            ways //= factorial(c)
+            weight *= q**c
+        chances.append(ways * weight)
+    return np.array(outcomes), np.array(chances)
+
+
+# --- clopper_pearson -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 20, 60])
+def test_clopper_pearson_lower_defining_inequality_in_exact_arithmetic(n, error):
+    k = np.arange(n + 1)
+    lower = clopper_pearson((k, n), error=error)
+    assert lower[0] == 0
+    for count, x in zip(k[1:], lower[1:], strict=True):
+        exact = tail_at_least(int(count), n, float(x))
+        # One-sided without tolerance; the other side allows the two documented charges of
+        # 1e-9 + 1e-15 n each, with a factor 2 of room.
+        assert exact <= Fraction(error)
+        assert exact >= Fraction(error * (1 - 4.1e-9))
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 20, 60])
+def test_clopper_pearson_upper_defining_inequality_in_exact_arithmetic(n, error):
+    k = np.arange(n + 1)
+    upper = clopper_pearson((k, n), error=error, side="upper")
+    assert upper[-1] == 1
+    for count, x in zip(k[:-1], upper[:-1], strict=True):
+        # P(Bin(n, x) <= k) = P(Bin(n, 1 - x) >= n - k), and 1 - Fraction(x) is exact.
+        exact = tail_at_least(n - int(count), n, 1 - Fraction(float(x)))
+        assert exact <= Fraction(error)
+        assert exact >= Fraction(error * (1 - 4.1e-9))
+
+
+@pytest.mark.parametrize("error", [0.05, 5e-4, 1e-6, 1e-12, 1e-30, 1e-100])
+@pytest.mark.parametrize(
+    ("k", "n"),
+    [
+        (600, 1000),
+        (999, 1000),
+        (1000, 1000),
+        (20, 100_000),
+        (50_300, 100_000),
+        (99_000, 100_000),
+        (99_999, 100_000),
+        (100_000, 100_000),
+    ],
+)
+def test_clopper_pearson_large_n_against_mpmath(k, n, error):
+    lower = float(clopper_pearson((k, n), error=error))
+    exact = tail_at_least_mp(k, n, lower)
+    assert error * (1 - 5e-9) <= exact <= error
+    # The tail, as the upper bound of the n - k others: 1 - tail is formed with 50 digits.
+    tail = float(clopper_pearson((n - k, n), error=error, side="upper"))
+    with mpmath.workdps(50):
+        exact = tail_at_least_mp(k, n, 1 - mpmath.mpf(tail))
+    # Next to 1 a float step of 2**-53 matters: d log(exact) / d log(1 - tail) is at most k.
+    assert error * (1 - 5e-9 - k * 2.0**-52 / lower) <= exact <= error
+
+
+def test_clopper_pearson_from_draws_counts_along_the_last_axis():
+    draws = np.array([[0, 1, 1, 1], [0, 0, 0, 1]], dtype=bool)
+    np.testing.assert_array_equal(
+        clopper_pearson(draws, error=0.1), clopper_pearson(([3, 1], 4), error=0.1)
+    )
+    with pytest.raises(ValueError, match="hard votes"):
+        clopper_pearson([0.5, 0.5, 1.0], error=0.1)
+
+
+def test_bisection_takes_over_from_a_bad_quantile(monkeypatch):
+    from sksmooth import confidence
+
+    cases = (np.array([3, 400, 999]), np.array([10, 1000, 1000]))
+    expected = {s: clopper_pearson(cases, error=0.01, side=s) for s in ("lower", "upper")}
+    for wrong in (np.nan, 0.0, 1.0):
+        monkeypatch.setattr(confidence, "_quantile", lambda f, q, a, b, w=wrong: np.full_like(q, w))
+        lower = clopper_pearson(cases, error=0.01)
+        upper = clopper_pearson(cases, error=0.01, side="upper")
+        # A wrong value on the safe side is confirmed and kept; one on the other side is replaced.
+        if wrong == 0.0:
+            np.testing.assert_array_equal(lower, 0.0)
+        else:
+            np.testing.assert_allclose(lower, expected["lower"], rtol=1e-8)
+            assert all(
+                tail_at_least(int(k), int(n), float(x)) <= Fraction(0.01)
+                for k, n, x in zip(*cases, lower, strict=True)
+            )
+        if wrong == 1.0:
+            np.testing.assert_array_equal(upper, 1.0)
+        else:
+            np.testing.assert_allclose(upper, expected["upper"], rtol=1e-8)
+
+
+# --- hoeffding -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_hoeffding_is_eq_27_rounded_outwards(error):
+    with mpmath.workdps(40):
+        for k, n in [(0, 5), (3, 10), (10, 10), (990, 1000), (99_000, 100_000)]:
+            width = mpmath.sqrt(mpmath.log(1 / mpmath.mpf(error)) / (2 * n))
+            below, above = mpmath.mpf(k) / n - width, mpmath.mpf(k) / n + width
+            lower = float(hoeffding((k, n), error=error))
+            upper = float(hoeffding((k, n), error=error, side="upper"))
+            # 16 + 4 epsilon of values of at most 1.1 are charged.
+            assert max(below, 0) - 1e-14 <= lower <= max(below, 0)
+            assert min(above, 1) <= upper <= min(above + 1e-14, 1)
+
+
+def test_hoeffding_scores_are_averaged_over_the_last_axis():
+    scores = np.random.default_rng(0).uniform(size=(3, 500))
+    mean = [float(sum(map(Fraction, row)) / 500) for row in scores]
+    width = sqrt(log(1 / 0.01) / 1000)
+    lower = hoeffding(scores, error=0.01)
+    # The charge for the sum: n epsilon = 1.1e-13.
+    np.testing.assert_allclose(lower, np.array(mean) - width, rtol=0, atol=2e-13)
+    assert np.all(lower <= np.array(mean) - width)
+    upper = hoeffding(scores, error=0.01, side="upper")
+    np.testing.assert_allclose(upper, np.array(mean) + width, rtol=0, atol=2e-13)
+
+
+def test_hoeffding_is_never_sharper_than_clopper_pearson():
+    # The proof that "selection" is valid with Hoeffding rests on this.
+    k = np.arange(201)
+    for error in [*ERRORS, 1e-9]:
+        assert np.all(hoeffding((k, 200), error=error) <= clopper_pearson((k, 200), error=error))
+        upper = hoeffding((k, 200), error=error, side="upper")
+        assert np.all(upper >= clopper_pearson((k, 200), error=error, side="upper"))
+
+
+@pytest.mark.parametrize("bound", [clopper_pearson, hoeffding])
+@pytest.mark.parametrize(
+    ("data", "error", "side", "message"),
+    [
+        ((3, 2), 0.1, "lower", r"successes must be in \[0, n_drawn\]; got 3 of 2"),
+        ((-1, 2), 0.1, "lower", "got -1 of 2"),
+        ((np.nan, 2), 0.1, "lower", "successes must be"),
+        ((0, 0), 0.1, "lower", "n_drawn must be a whole number >= 1"),
+        ((0, 2.5), 0.1, "lower", "n_drawn must be a whole number >= 1"),
+        ((1, 2, 3), 0.1, "lower", "length 3"),
+        ([3, 10], 0.1, "lower", r"draws must be in \[0, 1\]; got 3"),
+        ([], 0.1, "lower", "at least one draw"),
+        ((1, 2), 0.0, "lower", r"error must be in \[1e-100, 1\); got 0"),
+        ((1, 2), 1.0, "lower", "got 1"),
+        ((1, 2), np.nan, "lower", "got nan"),
+        ((1, 2), 0.1, "both", "side must be"),
+    ],
+)
+def test_single_bounds_refuse(bound, data, error, side, message):
+    with pytest.raises(ValueError, match=message):
+        bound(data, error=error, side=side)
+
+
+# --- probability_bounds: coverage, computed exactly ----------------------------------------------
+
+NEAR_TIES = {
+    2: [(0.5, 0.5), (0.499, 0.501), (0.45, 0.55), (0.35, 0.65), (0.2, 0.8), (0.05, 0.95)],
+    3: [
+        (0.5, 0.5, 0.0),
+        (0.5, 0.25, 0.25),
+        (0.48, 0.26, 0.26),
+        (1 / 3, 1 / 3, 1 / 3),
+        (0.4, 0.4, 0.2),
+        (0.44, 0.44, 0.12),
+        (0.6, 0.3, 0.1),
+        (0.8, 0.15, 0.05),
+    ],
+}
+
+
+def false_rates(n, p, n_classes, **params):
+    """Exact chance of a false certificate, and of bounds that are false at all."""
+    votes, chance = multinomial(n, p)
+    top, p_a, tail_a, p_b = probability_bounds(votes[:, :n_classes], n_drawn=n, **params)
+    truth = np.array(p[:n_classes])
+    rivals = np.tile(truth, (len(votes), 1))
+    rivals[np.arange(len(votes)), top] = 0
+    # 1e-15: truth may equal a bound, e.g. p = 1/2, and 1 - truth is rounded.
+    false = (p_a > truth[top]) | (rivals.max(axis=1) > p_b + 1e-15)
+    false |= 1 - truth[top] > tail_a + 1e-15
+    assert chance.sum() == pytest.approx(1, abs=1e-12)
+    return chance[false & (p_a > p_b)].sum(), chance[false].sum()
+
+
+@pytest.mark.parametrize("bound", ["clopper-pearson", "hoeffding"])
+@pytest.mark.parametrize("two_sided", [False, True])
+@pytest.mark.parametrize("confidence_level", [0.95, 0.8])
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("failing", [0.0, 0.3])
+def test_selection_keeps_its_level_exactly(bound, two_sided, confidence_level, n_classes, failing):
+    for n in (23, 40):
+        for classes in NEAR_TIES[n_classes]:
+            p = tuple(q * (1 - failing) for q in classes) + ((failing,) if failing else ())
+            if len(p) == 4 and n == 40:
+                continue  # 12,000 outcomes say no more than the 2,600 of n = 23
+            certificates, bounds = false_rates(
+                n,
+                p,
+                n_classes,
+                bound=bound,
+                two_sided=two_sided,
+                confidence_level=confidence_level,
+            )
+            # 1e-12: floating-point sum of the chances of at most 2,600 outcomes.
+            assert certificates <= 1 - confidence_level + 1e-12
+            if two_sided:
+                # Its statements hold for rows that are not certifiable too.
+                assert bounds <= 1 - confidence_level + 1e-12
+
+
+def test_selection_uses_the_whole_budget_at_a_tie():
+    # Not conservative by design: at a tie of two classes the false certificates are exactly
+    # P(k >= k*) from either side, with k* the least count whose tail at 1/2 is within alpha/2.
+    n, alpha = 40, 0.05
+    tail = [tail_at_least(k, n, 0.5) for k in range(n + 1)]
+    threshold = next(k for k in range(n + 1) if tail[k] <= Fraction(1, 40))
+    rate, _ = false_rates(n, (0.5, 0.5), 2, confidence_level=1 - alpha)
+    assert rate == pytest.approx(float(2 * tail[threshold]), rel=1e-12)
+
+
+def test_papers_rule_breaks_its_level_with_two_classes():
+    # Class chosen and bounded on the same votes: the one test is two tests.
+    none, _ = false_rates(40, (0.5, 0.5), 2, correction="none", confidence_level=0.95)
+    assert none == pytest.approx(float(2 * tail_at_least(26, 40, 0.5)), rel=1e-12)
+    assert none > 0.08
+    # n = 1000, as in the papers: the least count that certifies, and its exact chance.
+    votes = np.column_stack([np.arange(500, 600), 1000 - np.arange(500, 600)])
+    rates = {}
+    for correction in ("none", "selection"):
+        bounds = probability_bounds(votes, correction=correction, confidence_level=0.95)
+        least = int(votes[np.argmax(bounds.p_a > bounds.p_b), 0])
+        rates[correction] = float(2 * tail_at_least(least, 1000, 0.5))
+    assert 0.08 < rates["none"] < 0.1
+    assert rates["selection"] <= 0.05
+
+
+def chance_that_a_class_reaches(least, n, n_classes):
+    """P(some count >= least) of n votes spread evenly: Poisson counts, given their sum."""
+    counts = poisson.pmf(np.arange(n + 1), n / n_classes)
+    counts[least:] = 0
+    total = np.ones(1)
+    for _ in range(n_classes):
+        total = np.convolve(total, counts)[: n + 1]
+    return 1 - total[n] / poisson.pmf(n, n)
+
+
+@pytest.mark.parametrize(("correction", "valid"), [("none", False), ("selection", True)])
+def test_ten_equal_classes_misses_computed_exactly(correction, valid):
+    n = 1000
+    k = np.arange(80, 200)
+    votes = np.zeros((len(k), 10), dtype=int)
+    votes[:, 3] = k
+    for other in (c for c in range(10) if c != 3):
+        votes[:, other] = (n - k) // 9
+    bounds = probability_bounds(
+        votes, n_drawn=n, correction=correction, confidence_level=0.95, two_sided=True
+    )
+    reached = (bounds.top == 3) & (bounds.p_a > 0.1)
+    missed = chance_that_a_class_reaches(int(k[np.argmax(reached)]), n, 10)
+    if valid:
+        assert missed <= 0.025 + 1e-9  # the half that belongs to the lower bounds
+        assert missed > 0.01  # and it is put to use
+    else:
+        assert 0.35 < missed < 0.40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("two_sided", [False, True])
+@pytest.mark.parametrize(
+    "p", [(0.1,) * 10, (0.49, *(0.51 / 9,) * 9), (0.3, 0.3, *(0.05,) * 8)], ids=str
+)
+def test_ten_classes_near_ties_simulated(p, two_sided):
+    runs, alpha = 20_000, 0.05
+    votes = np.random.default_rng(7).multinomial(1000, p, size=runs)
+    bounds = probability_bounds(votes, confidence_level=1 - alpha, two_sided=two_sided)
+    truth = np.array(p)
+    rivals = np.tile(truth, (runs, 1))
+    rivals[np.arange(runs), bounds.top] = 0
+    false = (bounds.p_a > truth[bounds.top]) | (rivals.max(axis=1) > bounds.p_b)
+    if not two_sided:
+        false &= bounds.p_a > bounds.p_b
+    # Valid bounds fail this with probability at most 1e-6 for a fresh seed.
+    allowed = np.searchsorted(np.cumsum(np.exp(_log_binomial(runs, alpha))), 1 - 1e-6)
+    assert false.sum() <= allowed
+
+
+def _log_binomial(n, p):
+    from scipy.stats import binom
+
+    return binom.logpmf(np.arange(n + 1), n, p)
+
+
+def test_holdout_keeps_its_level_exactly():
+    # Whatever the selection votes say, the estimation votes alone decide: every class as top.
+    n, alpha = 30, 0.1
+    for p in NEAR_TIES[3]:
+        votes, chance = multinomial(n, p)
+        for chosen in range(3):
+            selection = np.zeros_like(votes)
+            selection[:, chosen] = 1
+            for two_sided in (False, True):
+                top, p_a, tail_a, p_b = probability_bounds(
+                    (selection, votes),
+                    correction="holdout",
+                    confidence_level=1 - alpha,
+                    two_sided=two_sided,
+                )
+                assert np.all(top == chosen)
+                rival = max(q for c, q in enumerate(p) if c != chosen)
+                false = (p_a > p[chosen]) | (1 - p[chosen] > tail_a + 1e-15) | (rival > p_b + 1e-15)
+                assert chance[false].sum() <= alpha + 1e-12
+
+
+# --- probability_bounds: which number stands where -----------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["clopper-pearson", "hoeffding"])
+@pytest.mark.parametrize("n_statements", [1, 7])
+def test_error_of_each_bound(name, n_statements):
+    bound = {"clopper-pearson": clopper_pearson, "hoeffding": hoeffding}[name]
+    votes, n = np.array([[250, 600, 100]]), 1000
+    alpha = 0.001 / n_statements
+
+    def check(correction, two_sided, top_error, rival_error):
+        given = (votes, votes) if correction == "holdout" else votes
+        got = probability_bounds(
+            given,
+            n_drawn=n,
+            bound=name,
+            correction=correction,
+            two_sided=two_sided,
+            n_statements=n_statements,
+        )
+        p_a = float(bound((600, n), error=top_error))
+        tail_a = float(bound((400, n), error=top_error, side="upper"))
+        rival = 1.0
+        if rival_error is not None:
+            rival = float(bound((250, n), error=rival_error, side="upper"))
+        assert got.top.tolist() == [1]
+        # 1e-12: the error is rounded down by at most two units in the last place.
+        assert got.p_a[0] == pytest.approx(p_a, rel=1e-12)
+        assert got.tail_a[0] == pytest.approx(tail_a, rel=1e-12)
+        assert got.p_b[0] == pytest.approx(min(rival, tail_a), rel=1e-12)
+
+    check("selection", False, alpha / 2, None)
+    check("holdout", False, alpha, None)
+    check("holdout", True, alpha / 2, alpha / 2)
+    check("none", False, alpha, None)
+    check("none", True, alpha, alpha)
+
+
+@pytest.mark.parametrize("bound", [clopper_pearson, hoeffding])
+@pytest.mark.parametrize("k", [30, 300, 600, 990, 1000])
+def test_two_sided_selection_solves_for_the_level_that_it_uses(bound, k):
+    # The fixed point x = lower(alpha / 2 * x), found here by bisection.
+    name = "hoeffding" if bound is hoeffding else "clopper-pearson"
+    n, alpha = 1000, 0.001
+
+    def holds(x):
+        return float(bound((k, n), error=alpha / 2 * x)) >= x
+
+    good, bad = 0.25 * float(bound((k, n), error=alpha / 2)), 1.0
+    if good == 0.0:
+        good = bad = 0.0
+    for _ in range(60):
+        middle = (good + bad) / 2
+        good, bad = (middle, bad) if middle and holds(middle) else (good, middle)
+    got = probability_bounds([[k, 0, 0]], n_drawn=n, bound=name, two_sided=True)
+    # The bound moves by about 1/15 of a change of the level at k = 30: four steps leave 2e-5.
+    assert good * (1 - (1e-4 if k == 30 else 1e-6)) <= got.p_a[0] <= good * (1 + 1e-12)
+    if good:
+        assert got.tail_a[0] == pytest.approx(1 - good, rel=1e-6)
+    rival = float(bound((0, n), error=alpha / 4, side="upper"))
+    assert got.p_b[0] == pytest.approx(min(rival, got.tail_a[0]), rel=1e-12)
+
+
+def test_two_sided_price_does_not_grow_with_the_number_of_classes():
+    few = probability_bounds([[600, 250, 150]], two_sided=True)
+    many = probability_bounds([[600, 250, *[1] * 150]], two_sided=True)
+    assert (few.p_a[0], few.p_b[0]) == (many.p_a[0], many.p_b[0])
+
+
+def test_tail_is_not_one_minus_a_rounded_p_a():
+    got = probability_bounds([[10_000_000, 0]], confidence_level=0.999)
+    with mpmath.workdps(40):
+        tail = -mpmath.expm1(mpmath.log(mpmath.mpf("0.0005")) / 10_000_000)
+        assert tail <= got.tail_a[0] <= tail * (1 + 1e-14)  # 1 - p_a is off by 1e-10 relative
+        assert got.p_a[0] <= 1 - tail
+
+
+def test_votes_for_nobody_count_as_draws():
+    # 450 of 1000 members voted for class 0, 300 for class 1, 250 failed: no majority, no claim.
+    failed = probability_bounds([[450, 300]], n_drawn=1000)
+    assert failed.p_a[0] < 0.45
+    assert failed.tail_a[0] > 0.55
+    dropped = probability_bounds([[450, 300]], n_drawn=750)
+    assert dropped.p_a[0] > dropped.p_b[0]
+    with pytest.raises(ValueError, match="sum to between 750 and 1000"):
+        probability_bounds([[450, 300], [700, 300]])
+    rows = probability_bounds([[450, 300], [700, 300]], n_drawn=[1000, 1000])
+    assert rows.p_a[0] == failed.p_a[0]
+
+
+def test_ties_go_to_the_lowest_class_and_rows_do_not_mix():
+    votes = np.array([[10, 45, 45], [98, 1, 1], [0, 0, 100]])
+    got = probability_bounds(votes, two_sided=True)
+    assert got.top.tolist() == [1, 0, 2]
+    for i in range(3):
+        alone = probability_bounds(votes[i : i + 1], two_sided=True)
+        assert [a[0] for a in alone] == [b[i] for b in got]
+    # The strongest rival of a tied top is as strong.
+    assert got.p_b[0] > got.p_a[0]
+
+
+def test_small_unsigned_counts_do_not_overflow():
+    small = probability_bounds(np.array([[200, 100]], dtype=np.uint8), two_sided=True)
+    wide = probability_bounds([[200, 100]], two_sided=True)
+    assert [a[0] for a in small] == [b[0] for b in wide]
+
+
+def test_one_class_and_no_rows():
+    got = probability_bounds([[900]], n_drawn=1000, two_sided=True)
+    assert got.p_b[0] == got.tail_a[0]
+    empty = probability_bounds(np.zeros((0, 3), dtype=int))
+    assert [part.shape for part in empty] == [(0,)] * 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 400), min_size=1, max_size=6),
+    failed=st.integers(0, 300),
+    two_sided=st.booleans(),
+    bound=st.sampled_from(["clopper-pearson", "hoeffding"]),
+    correction=st.sampled_from(["selection", "holdout", "none"]),
+)
+def test_ranges_and_order(counts, failed, two_sided, bound, correction):
+    n = max(sum(counts) + failed, 40)
+    given_votes = ([counts], [counts]) if correction == "holdout" else [counts]
+    top, p_a, tail_a, p_b = probability_bounds(
+        given_votes, n_drawn=n, bound=bound, two_sided=two_sided, correction=correction
+    )
+    assert top[0] == np.argmax(counts)
+    assert 0 <= p_a[0] < 1
+    assert 0 < p_b[0] <= tail_a[0] <= 1
+    # Two roundings of one statement, each to its own side: charges of 1e-9 in the error.
+    assert p_a[0] + tail_a[0] == pytest.approx(1, abs=1e-8)
+    assert p_a[0] <= max(counts) / n
+
+
+# --- probability_bounds: what it refuses ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "needed"),
+    [
+        # (alpha/2)^(1/n) > 1/2 from n > log2(2000) = 10.97 on.
+        ({}, 11),
+        ({"n_statements": 10}, ceil(log(20_000) / log(2))),
+        ({"correction": "none"}, ceil(log(1000) / log(2))),
+        # 1 - sqrt(log(2000) / 2n) > 1/2 from n > 2 log(2000) = 15.2 on.
+        ({"bound": "hoeffding"}, 16),
+        ({"confidence_level": 0.95}, 6),
+    ],
+)
+def test_too_few_draws_says_how_many_are_needed(params, needed):
+    with pytest.raises(TooFewDrawsError, match=f"at least {needed} draws"):
+        probability_bounds([[needed - 1, 0], [0, needed - 1]], **params)
+    got = probability_bounds([[needed, 0]], **params)
+    assert got.p_a[0] > 0.5 > got.tail_a[0]
+
+
+@pytest.mark.parametrize("correction", ["selection", "holdout"])
+def test_too_few_draws_two_sided(correction):
+    # p_b is at most tail_a, so a certificate needs p_a > 1 - U, found by trying every n.
+    def ask(n):
+        votes = [[n, 0, 0]]
+        given = (votes, votes) if correction == "holdout" else votes
+        return probability_bounds(given, two_sided=True, correction=correction)
+
+    with pytest.raises(TooFewDrawsError, match=r"n_drawn=3 .* at least (\d+) draws") as error:
+        ask(3)
+    needed = int(str(error.value).split("at least ")[1].split()[0])
+    for n in range(1, needed):
+        with pytest.raises(TooFewDrawsError, match=f"at least {needed} draws"):
+            ask(n)
+    got = ask(needed)
+    assert got.p_a[0] > got.p_b[0]
+
+
+def test_one_long_row_is_enough_to_go_on():
+    got = probability_bounds([[5, 0], [100, 0]], n_drawn=[5, 100])
+    assert got.p_a[0] < 0.5 < got.p_a[1]
+    with pytest.raises(TooFewDrawsError):
+        probability_bounds([[0, 0]])
+    with pytest.raises(ValueError, match="row 0 has 0"):
+        probability_bounds([[0, 0], [100, 0]], n_drawn=[0, 100])
+
+
+@pytest.mark.parametrize(
+    ("votes", "params", "message"),
+    [
+        ([[60, 40], [60, 41]], {"n_drawn": 100}, "row 1 has 101 votes from 100 draws"),
+        ([[60, 40]], {"n_drawn": [100, 100]}, r"shape \(1,\)"),
+        ([[60, 40]], {"n_drawn": 100.5}, "whole"),
+        ([60, 40], {}, r"got shape \(2,\)"),
+        ([[60, -1]], {}, r"row 0 is \[60, -1\]"),
+        ([[1, 2], [60.5, 1]], {}, "row 1"),
+        ([[np.nan, 1]], {}, "row 0"),
+        ([[60, 40]], {"bound": "wald"}, "bound must be one of"),
+        ([[60, 40]], {"correction": "bonferroni"}, "correction must be one of"),
+        ([[60, 40]], {"correction": "holdout"}, "tuple"),
+        (([[6, 4]], [[60, 30, 10]]), {"correction": "holdout"}, "same shape"),
+        ([[60, 40]], {"confidence_level": 1.0}, r"confidence_level must be in \(0, 1\)"),
+        ([[60, 40]], {"confidence_level": 0.0}, "got 0.0"),
+        ([[60, 40]], {"n_statements": 0}, "n_statements must be an integer >= 1"),
+        ([[60, 40]], {"n_statements": 1.5}, "got 1.5"),
+    ],
+)
+def test_probability_bounds_refuses(votes, params, message):
+    with pytest.raises(ValueError, match=message):
+        probability_bounds(votes, **params)
+
+
+def test_error_per_statement_is_never_rounded_up():
+    # A unit in the last place is below what any bound shows; the exact share is the oracle.
+    from sksmooth.confidence import _error_per_statement
+
+    for level in ("0.9", "0.95", "0.99", "0.999", "0.9999", "0.3"):
+        for m in (1, 3, 7, 1000):
+            exact = (1 - Fraction(level)) / m
+            error = _error_per_statement(float(level), m)
+            assert exact * (1 - Fraction(1, 2**51)) <= Fraction(error) <= exact
