@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Attacks: they put a certificate to the test and never compute one."""
+
+from __future__ import annotations
+
+from ._poison import poison
+from ._triggers import blending_trigger, one_feature_trigger
+
+__all__ = ["blending_trigger", "one_feature_trigger", "poison"]

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Data sets: Spambase from OpenML or a local folder, and toy data that need no download."""
+
+from __future__ import annotations
+
+from ._spambase import fetch_spambase
+from ._toy import make_toy_digits, make_toy_emails
+
+__all__ = ["fetch_spambase", "make_toy_digits", "make_toy_emails"]
