@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The contract that all certified estimators share: what `certify` returns, and about what."""
+
+from __future__ import annotations
+
+import html
+import numbers
+import warnings
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted
+
+from .exceptions import NotCertifiableError, UncoveredPreprocessingWarning
+
+__all__ = ["CertifiedBounds", "CertifiedPrediction", "ThreatModel", "certify", "find_certifier"]
+
+_TARGETS = {
+    "train_features": "training features",
+    "train_labels": "training labels",
+    "test_features": "the test input's features",
+}
+
+
+class CertifiedPrediction(NamedTuple):
+    """What ``certify(X)`` returns: predictions, and how much change each one withstands."""
+
+    y_pred: np.ndarray
+    radii: np.ndarray
+
+
+class CertifiedBounds(NamedTuple):
+    """What ``certify(X, return_bounds=True)`` returns: the probability bounds as well."""
+
+    y_pred: np.ndarray
+    radii: np.ndarray
+    p_a: np.ndarray
+    p_b: np.ndarray
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """What a certificate of an estimator is about, as data.
+
+    A prediction with certified radius ``r >= 0`` stays the same under every change of what
+    `target` names, of size at most ``r`` in `norm`, measured in `unit`.
+
+    Parameters
+    ----------
+    norm : str
+        Norm of the change: ``"l2"``, ``"l1"``, ``"linf"``, ``"l0"`` (changed entries) or
+        ``"flips"`` (changed labels).
+    target : tuple of {"train_features", "train_labels", "test_features"}
+        What an attacker may change; everything else is taken as fixed.
+    unit : str
+        Unit of the radius, such as ``"feature units"``.
+    exact : bool
+        True if the certificate holds with certainty, False if at `confidence_level`, over the
+        estimator's own random draws.
+    confidence_level : float in (0, 1), default=None
+        Level of each certificate; None if `exact`.
+    n_statements : int, default=1
+        Over how many declared statements the error is divided; with 1, each row's certificate
+        holds at the level on its own.
+    classes_given : bool, default=False
+        True if the list of classes was given; False if it was read from the training labels, and
+        the certificate speaks of training sets with that same list only.
+
+    Examples
+    --------
+    >>> from sksmooth import ThreatModel
+    >>> threat_model = ThreatModel(
+    ...     norm="l2", target=("train_features",), unit="feature units", exact=True
+    ... )
+    >>> threat_model.radius_label()
+    'certified l2 radius of training features (feature units)'
+    """
+
+    norm: str
+    target: tuple[str, ...]
+    unit: str
+    exact: bool
+    confidence_level: float | None = None
+    n_statements: int = 1
+    classes_given: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.target if name not in _TARGETS]
+        if unknown or not self.target:
+            raise ValueError(
+                f"target must be a non-empty tuple of {sorted(_TARGETS)}. Got {self.target!r}."
+            )
+        if self.exact != (self.confidence_level is None):
+            raise ValueError(
+                "confidence_level must be None for an exact certificate and a number in (0, 1) for "
+                f"another. Got exact={self.exact!r}, confidence_level={self.confidence_level!r}."
+            )
+
+    @property
+    def changed(self) -> str:
+        """What may change, in words.
+
+        Returns
+        -------
+        str
+            Such as ``"training features"``.
+        """
+        return " and ".join(_TARGETS[name] for name in self.target)
+
+    def radius_label(self) -> str:
+        """Return a label for an axis or a column of radii.
+
+        Returns
+        -------
+        str
+            Norm, target and unit.
+        """
+        return f"certified {self.norm} radius of {self.changed} ({self.unit})"
+
+    def describe(self) -> str:
+        """Return the guarantee as one sentence.
+
+        Returns
+        -------
+        str
+            What may change, how it is measured, how sure the guarantee is.
+
+        Examples
+        --------
+        >>> from sksmooth import ThreatModel
+        >>> print(ThreatModel("l2", ("train_features",), "feature units", exact=True).describe())
+        Certifies against changes of training features, by l2 norm in feature units, exactly, \
+for training sets with the same classes.
+        """
+        if self.exact:
+            how_sure = "exactly"
+        else:
+            how_sure = f"at confidence {self.confidence_level:g} per prediction"
+            if self.n_statements > 1:
+                how_sure = (
+                    f"at joint confidence {self.confidence_level:g} over "
+                    f"{self.n_statements} predictions"
+                )
+        classes = "" if self.classes_given else ", for training sets with the same classes"
+        return (
+            f"Certifies against changes of {self.changed}, by {self.norm} norm in {self.unit}, "
+            f"{how_sure}{classes}."
+        )
+
+
+class CertifiedClassifierMixin(ClassifierMixin):
+    """What certified classifiers share; fitted, they have `classes_` and `threat_model_`."""
+
+    def _certificate(self, top, radii, tail_a, p_b, return_bounds):
+        """Assemble the answer of `certify` from class indices, radii and upper bounds."""
+        y_pred = self.classes_[top]
+        if not return_bounds:
+            return CertifiedPrediction(y_pred, radii)
+        # 1 - tail_a rounds to nearest: one step down makes it a lower bound.
+        p_a = np.maximum(np.nextafter(1.0 - tail_a, 0.0), 0.0)
+        return CertifiedBounds(y_pred, radii, p_a, np.minimum(p_b, tail_a))
+
+    def __repr__(self, N_CHAR_MAX=700):
+        text = super().__repr__(N_CHAR_MAX)
+        threat_model = getattr(self, "threat_model_", None)
+        return text if threat_model is None else f"{text}  # {threat_model.describe()}"
+
+    def _with_threat_model(self, page: str) -> str:
+        threat_model = getattr(self, "threat_model_", None)
+        if threat_model is None:
+            return page
+        return f'{page}<p class="sksmooth-threat-model">{html.escape(threat_model.describe())}</p>'
+
+    def _repr_html_inner(self):
+        return self._with_threat_model(super()._repr_html_inner())
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:
+            bundle["text/html"] = self._with_threat_model(bundle["text/html"])
+        return bundle
+
+
+def subtract_from_radii(radii: np.ndarray, charge: np.ndarray) -> np.ndarray:
+    """Subtract an error in the units of the radii, rounding down; below 0 is abstention (-1).
+
+    A certificate computed for data that are off by `charge` holds for the true data with a radius
+    smaller by as much: the ball around them lies inside the other.
+    """
+    less = np.nextafter(radii - charge, -np.inf)
+    return np.where((radii >= 0.0) & (less >= 0.0), less, -1.0)
+
+
+def check_n_poisoned(n_poisoned: Any, n_samples: int) -> int | None:
+    """Return a valid `n_poisoned`, an integer in 1..n_samples or None."""
+    if n_poisoned is None:
+        return None
+    is_integer = isinstance(n_poisoned, numbers.Integral) and not isinstance(n_poisoned, bool)
+    if not is_integer or not 1 <= n_poisoned <= n_samples:
+        raise ValueError(
+            f"n_poisoned must be None or an integer from 1 to {n_samples}, the number of training "
+            f"rows. Got {n_poisoned!r} instead."
+        )
+    return int(n_poisoned)
+
+
+def certify(estimator: Any, X: Any, **certify_params: Any) -> CertifiedPrediction | CertifiedBounds:
+    """Certify predictions of an estimator that may be wrapped in pipelines and searches.
+
+    A ``Pipeline``, a fitted search (``GridSearchCV`` and the like) or a ``FrozenEstimator`` has no
+    `certify` of its own. This function looks inside for the estimator that has, sends `X` through
+    the steps before it, and certifies what comes out.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        A fitted certified estimator, or a fitted pipeline, search or frozen estimator around one.
+    X : array-like of shape (n_samples, n_features)
+        Test inputs, as `estimator.predict` takes them.
+    **certify_params : dict
+        Passed to the inner estimator's `certify`, such as ``n_poisoned=`` or ``return_bounds=``.
+
+    Returns
+    -------
+    CertifiedPrediction or CertifiedBounds
+        ``(y_pred, radii)``, or ``(y_pred, radii, p_a, p_b)`` with ``return_bounds=True``: what the
+        inner estimator's `certify` returns.
+
+    Raises
+    ------
+    NotCertifiableError
+        If no certified estimator is inside.
+    NotFittedError
+        If the estimator is not fitted.
+
+    Warns
+    -----
+    UncoveredPreprocessingWarning
+        Once per call, if a step learned from data that the threat model leaves to the attacker: the
+        certificate speaks of what reaches the estimator, not of a scaler that moves with poisoned
+        rows. Steps that learn nothing, and steps in a ``FrozenEstimator`` (fitted on trusted data),
+        are covered; so is preprocessing that never sees labels where only labels are under attack.
+
+    Notes
+    -----
+    Radii are in units of the features that reach the inner estimator. Hyperparameters chosen by a
+    search are taken as fixed: choose them on data that the attacker cannot touch.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import FunctionTransformer
+    >>> import numpy as np
+    >>> import sksmooth
+    >>> X, y = np.array([[0.0], [1.0], [8.0], [9.0]]), ["ham", "ham", "spam", "spam"]
+    >>> model = make_pipeline(
+    ...     FunctionTransformer(np.sqrt), sksmooth.SmoothedKNNClassifier(n_neighbors=1, sigma=0.5)
+    ... ).fit(X, y)
+    >>> result = sksmooth.certify(model, [[0.5]])
+    >>> print(result.y_pred[0], f"{result.radii[0]:.2f}")
+    ham 1.44
+    """
+    certifier, steps = _unwrap(estimator)
+    check_is_fitted(certifier)
+    uncovered = [type(s).__name__ for s in steps if _learned(s, certifier.threat_model_)]
+    if uncovered:
+        warnings.warn(
+            f"The certificate of {type(certifier).__name__} covers changes of "
+            f"{certifier.threat_model_.changed} that reach it, but not what {', '.join(uncovered)} "
+            "learned from them. Fit such steps on trusted data (wrapped in FrozenEstimator), or "
+            "give the estimator one sigma per feature instead of a scaler.",
+            UncoveredPreprocessingWarning,
+            stacklevel=2,
+        )
+    for step in steps:
+        X = step.transform(X)
+    return certifier.certify(X, **certify_params)
+
+
+def find_certifier(estimator: Any) -> Any:
+    """Return the certified estimator inside pipelines, searches and frozen estimators.
+
+    Parameters
+    ----------
+    estimator : estimator object
+
+    Returns
+    -------
+    estimator object
+        The innermost one, with `certify` and, once fitted, `threat_model_`.
+
+    Raises
+    ------
+    NotCertifiableError
+        If there is none.
+    """
+    return _unwrap(estimator)[0]
+
+
+def _unwrap(estimator: Any) -> tuple[Any, list[Any]]:
+    """Return the certified estimator inside, and the fitted steps in front of it."""
+    steps: list[Any] = []
+    inner = estimator
+    while not hasattr(inner, "certify"):
+        if isinstance(inner, Pipeline):
+            check_is_fitted(inner)
+            steps += [s for _, s in inner.steps[:-1] if s is not None and s != "passthrough"]
+            inner = inner.steps[-1][1]
+        elif hasattr(inner, "cv_results_") or hasattr(inner, "param_distributions"):
+            check_is_fitted(inner, "best_estimator_")
+            inner = inner.best_estimator_
+        elif _is_frozen(inner):
+            inner = inner.estimator
+        elif hasattr(inner, "estimator") and hasattr(inner, "refit"):  # a search, not fitted yet
+            check_is_fitted(inner, "best_estimator_")
+            inner = inner.best_estimator_
+        else:
+            raise NotCertifiableError(
+                f"{type(inner).__name__} has no certify method. Pass a sksmooth estimator, or a "
+                "Pipeline, search or FrozenEstimator whose final estimator is one."
+            )
+    return inner, steps
+
+
+def _is_frozen(estimator: Any) -> bool:
+    return type(estimator).__name__ == "FrozenEstimator" and hasattr(estimator, "estimator")
+
+
+def _learned(step: Any, threat_model: ThreatModel) -> bool:
+    """Whether a fitted step moved with data under attack."""
+    if _is_frozen(step) or not get_tags(step).requires_fit:
+        return False
+    if "train_features" in threat_model.target:
+        return True
+    return "train_labels" in threat_model.target and _sees_labels(step)
+
+
+def _sees_labels(step: Any) -> bool:
+    parts = [step, *step.get_params(deep=True).values()]
+    return any(
+        get_tags(part).target_tags.required
+        for part in parts
+        if hasattr(part, "fit") and not _is_frozen(part)
+    )
