@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Smoothed K-NN with plain Euclidean distance: one integral over the K-th distance.
+
+With A_c and B_c of `_kernels`, the chance that class c wins is the integral over r of "the K-th
+nearest noisy row is at r and c wins". It is computed by the trapezoidal rule in w, where
+``r = log(1 + exp(w))``: towards both ends the integrand falls off at least exponentially, it is
+analytic in a strip, and so the error falls geometrically with the inverse step (Trefethen and
+Weideman, SIAM Review 56, 2014, Theorem 5.1). The nodes ``w = j h`` are the same for every test
+input, so the tables of `_noncentral_chi` serve a whole fit.
+
+What is charged, for each class, against the radius:
+
+* the trapezoidal error, from three nested steps (`_quadrature_error`);
+* the two cut ends, by bounds that hold for any integrand (`_left_bound`, "fewer than K");
+* the tables and the rounding (`relative_charge`), and what lies below `PROBABILITY_FLOOR`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.special import gammaln
+
+from ._kernels import node_integrands
+from ._noncentral_chi import DEEP_ERROR, REACH, RELATIVE_ERROR, NoncentralChiTables
+
+#: Added to every upper bound. It covers rows outside their table's window (F below 1e-307 each)
+#: and underflow below 1e-308, for up to 1e9 rows and a thousand neighbours.
+PROBABILITY_FLOOR = 1e-290
+
+# Largest share of a class's probability that each of the two cut ends, and the trapezoidal rule,
+# may be charged before the range grows or the step halves. 1e-7 of p moves isf(p) by less than
+# 1e-7: invisible in a radius, and still reached with two or three steps.
+_CUT_SHARE = 1e-8
+_QUADRATURE_SHARE = 1e-7
+
+_FIRST_STEP = 0.25
+_N_HALVINGS = 12
+_CHUNK = 2.0  # units of w by which the range grows
+
+
+def within_reach(u: np.ndarray, kth: float, n_features: int) -> np.ndarray:
+    """Which rows can be among the K nearest with more than a negligible chance.
+
+    The K rows up to distance `kth` are within ``m + REACH`` of the test input, m their mean
+    distance, except with a chance covered by `PROBABILITY_FLOOR`; a row whose own mean lies two
+    reaches (and some more, for the ends of the range) further out is never that near.
+    """
+    limit = math.sqrt(n_features + kth * kth) + 2.0 * REACH + 10.0
+    return u * u <= limit * limit - (n_features - 1.0)
+
+
+def relative_charge(n_rows: int, n_neighbors: int) -> float:
+    """Relative error of an integral of table values: an upper bound.
+
+    Every term of a win density is a product of n_rows - K values of 1 - F and K of F or f. Terms
+    below the floor do not count, so the logs of a term's factors sum to more than -670. A factor
+    1 - F has a relative error of at most ``2 RELATIVE_ERROR`` times its own -log (it is either the
+    complement of an accurate F < 1/2, or itself accurate and below 1/2, where -log > 0.69): 1340
+    RELATIVE_ERROR in all. The K others bring RELATIVE_ERROR each. Of the factors below 1e-140,
+    whose error is DEEP_ERROR, a term above the floor has at most two. Each row costs at most 4
+    rounded operations on positive numbers, of 2^-53 each, and combining the classes 4 K more.
+    """
+    rounding = (4.0 * n_rows + 4.0 * n_neighbors + 100.0) * 2.0**-53
+    return (1340.0 + n_neighbors) * RELATIVE_ERROR + 2.0 * DEEP_ERROR + rounding
+
+
+def _quadrature_error(fine: np.ndarray, middle: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+    """Bound on the error of the trapezoidal rule from its values at steps h, 2h and 4h.
+
+    Each halving at least squares a geometric error, so that of ``fine`` is at most the fourth power
+    of the relative change from 4h to 2h (doubled, for the error of ``middle`` in it). The change
+    from 2h to h alone could vanish by symmetry where a peak is unresolved; both together cannot.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = 2.0 * np.abs(middle - coarse) / fine
+    relative = np.where(fine > 0.0, np.minimum(relative, 1.0), 0.0)
+    return np.abs(fine - middle) + fine * relative**4
+
+
+def _left_bound(expected: np.ndarray, n_neighbors: int) -> np.ndarray:
+    """Upper bound on "class c wins and the K-th distance is below r" from the expected counts.
+
+    A winner has at least K/C votes, and at least K rows of any class are closer than r; at least k
+    of several independent events happen with a chance of at most (sum of their chances)^k / k!.
+    """
+    n_classes = expected.size
+    least = -(-n_neighbors // n_classes)
+    with np.errstate(divide="ignore"):
+        of_class = least * np.log(expected) - gammaln(least + 1.0)
+        of_all = n_neighbors * np.log(expected.sum()) - gammaln(n_neighbors + 1.0)
+    # 1e-10: rounding of logs as large as 1e5.
+    return np.exp(np.minimum(np.minimum(of_class, of_all), 0.0) * (1.0 - 1e-10)) * (1.0 + 1e-9)
+
+
+def _softplus(w: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0.0, w)
+
+
+class _Integral:
+    """The integrals of one test input, as a range of nodes that grows and is refined."""
+
+    def __init__(self, u, labels, n_classes, n_neighbors, tables) -> None:
+        self._args = (u, labels, n_classes, n_neighbors)
+        self._tables: NoncentralChiTables = tables
+        self.n_neighbors = n_neighbors
+        self.step = _FIRST_STEP
+        # The K-th nearest row alone would be found near here.
+        r = math.sqrt(tables.n_features + u[n_neighbors - 1] ** 2)
+        center = r + math.log(-math.expm1(-r))
+        self.low = math.floor((center - 2.0 * _CHUNK) / self.step)
+        self.high = math.ceil((center + _CHUNK) / self.step)
+        self.density, self.fewer, self.expected = self._nodes(np.arange(self.low, self.high + 1))
+
+    def _nodes(self, index: np.ndarray):
+        w = index * self.step
+        r = _softplus(w)
+        density, fewer, expected = node_integrands(*self._args, *self._tables.get(r))
+        return density * np.exp(w - r)[:, None], fewer, expected  # dr/dw = exp(w) / (1 + exp(w))
+
+    def _append(self, new, at_end: bool) -> None:
+        for name, part in zip(("density", "fewer", "expected"), new, strict=True):
+            parts = (getattr(self, name), part)
+            setattr(self, name, np.concatenate(parts if at_end else parts[::-1]))
+
+    def grow(self) -> tuple[np.ndarray, float]:
+        """Widen the range until what is cut is negligible; returns the bounds on both cuts."""
+        n = math.ceil(_CHUNK / self.step)
+        while True:
+            goal = _CUT_SHARE * np.maximum(self.integral(), PROBABILITY_FLOOR)
+            left = _left_bound(self.expected[0], self.n_neighbors)
+            right = float(self.fewer[-1]) * (1.0 + 1e-6)
+            if (left > goal).any():
+                self._append(self._nodes(np.arange(self.low - n, self.low)), at_end=False)
+                self.low -= n
+            elif right > goal.min():
+                self._append(self._nodes(np.arange(self.high + 1, self.high + n + 1)), at_end=True)
+                self.high += n
+            else:
+                return left, right
+
+    def refine(self) -> None:
+        """Halve the step."""
+        self.step /= 2.0
+        self.low, self.high = 2 * self.low, 2 * self.high
+        odd = self._nodes(np.arange(self.low + 1, self.high, 2))
+        for name, part in zip(("density", "fewer", "expected"), odd, strict=True):
+            old = getattr(self, name)
+            merged = np.empty((old.shape[0] + part.shape[0], *old.shape[1:]))
+            merged[::2], merged[1::2] = old, part
+            setattr(self, name, merged)
+
+    def integral(self, coarser: int = 1) -> np.ndarray:
+        """Trapezoidal sums at `coarser` times the step; the cut ends are bounded elsewhere."""
+        first = -self.low % coarser
+        return self.step * coarser * self.density[first::coarser].sum(axis=0)
+
+
+def win_probabilities(
+    u: np.ndarray,
+    labels: np.ndarray,
+    n_classes: int,
+    n_neighbors: int,
+    tables: NoncentralChiTables,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probability that each class wins the vote of the K nearest noisy rows, and an upper bound.
+
+    Parameters
+    ----------
+    u : ndarray of shape (n_rows,)
+        Distances of the training rows from the test input in units of sigma.
+    labels : ndarray of shape (n_rows,)
+        Class indices.
+    n_classes, n_neighbors : int
+    tables : NoncentralChiTables
+
+    Returns
+    -------
+    wins, wins_upper : ndarray of shape (n_classes,)
+    """
+    order = np.argsort(u, kind="stable")
+    integral = _Integral(u[order], labels[order], n_classes, n_neighbors, tables)
+    for halvings in range(_N_HALVINGS + 1):
+        left, right = integral.grow()
+        wins = integral.integral()
+        error = _quadrature_error(wins, integral.integral(2), integral.integral(4))
+        missing = abs(1.0 - wins.sum())
+        goal = _QUADRATURE_SHARE * np.maximum(wins, PROBABILITY_FLOOR)
+        if (error <= goal).all() and missing <= _QUADRATURE_SHARE:
+            missing = 0.0
+            break
+        if halvings < _N_HALVINGS:
+            integral.refine()
+    upper = wins * (1.0 + relative_charge(u.size, n_neighbors))
+    # `missing` is only left where the finest step did not resolve the integrand.
+    upper += error + left + right + missing + PROBABILITY_FLOOR
+    return wins, upper

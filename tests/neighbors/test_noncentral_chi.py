@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The tables against arbitrary precision, deep into both tails."""
+
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+
+from sksmooth.neighbors._noncentral_chi import (
+    DEEP_ERROR,
+    PIECE_WIDTH,
+    RELATIVE_ERROR,
+    NoncentralChiTables,
+    _log_scaled_lambda,
+    evaluate,
+)
+
+from ._oracles import noncentral_chi_exact
+
+
+def lookup(tables, r, u):
+    pool, upper, start, first, stop = tables.get(np.array([r]))
+    values = evaluate(pool, upper, start[0], first[0], stop[0], np.array([float(u)]))
+    return [float(v[0]) for v in values]
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 3, 10, 57, 61, 62, 784, 3072])
+def test_table_accuracy(n_features):
+    """A tenth of the charged errors is what a sweep over F from 1 to 1e-300 may show."""
+    rng = np.random.default_rng(n_features)
+    tables = NoncentralChiTables(n_features)
+    n_deep = 0
+    with mpmath.workdps(40):
+        for i in range(14):
+            u = [0.0, rng.uniform(0, 3), rng.uniform(0, 40)][i % 3]
+            mean = np.sqrt(n_features + u * u)
+            # Half of the draws in the bulk, half up to 36 standard deviations into a tail.
+            shift = rng.uniform(-2, 2) if i % 2 else (36.0 - 2.5 * i) * (-1) ** (i // 2)
+            r = max(mean + shift, 0.05 * mean)
+            for value, exact in zip(
+                lookup(tables, r, u), noncentral_chi_exact(n_features, r, u), strict=True
+            ):
+                if exact < mpmath.mpf("1e-300"):
+                    assert value < 1e-299
+                    continue
+                n_deep += exact < mpmath.mpf("1e-100")
+                allowed = RELATIVE_ERROR if exact > mpmath.mpf("1e-140") else DEEP_ERROR
+                assert abs(float(value / exact - 1)) < allowed / 10
+    assert n_deep > 0
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 3, 59, 60, 61, 62, 63, 64, 784])
+def test_log_bessel_against_mpmath(n_features):
+    """Both branches (recurrence below order 30, Debye's expansion alone above)."""
+    params = NoncentralChiTables._density_params(n_features)
+    order = 0.5 * n_features - 1.0
+    with mpmath.workdps(40):
+        for z in [0.0, 1e-8, 0.3, 5.0, 40.0, 900.0, 1e6, 1e12]:
+            exact = mpmath.log(mpmath.hyp0f1(order + 1, mpmath.mpf(z) ** 2 / 4)) - z
+            if z >= 1e6:  # hyp0f1 is slow there: the Bessel function itself, by its large-z series
+                nu = mpmath.mpf(order)
+                term, total = mpmath.mpf(1), mpmath.mpf(1)
+                for k in range(1, 12):
+                    term *= -(4 * nu**2 - (2 * k - 1) ** 2) / (k * 8 * mpmath.mpf(z))
+                    total += term
+                exact = (
+                    mpmath.log(total) - mpmath.log(2 * mpmath.pi * z) / 2
+                    + mpmath.loggamma(nu + 1) + nu * mpmath.log(2 / mpmath.mpf(z))
+                )  # fmt: skip
+            got = _log_scaled_lambda(order, z, *params[2:])
+            # Rounding of terms of up to a thousand: 1e-12, a hundredth of what is charged.
+            assert abs(float(got - exact)) < 1e-12 * max(1.0, abs(float(exact)))
+
+
+def test_window_leaves_out_only_negligible_rows():
+    """Just outside the window both tails are below 1e-305."""
+    with mpmath.workdps(30):
+        for n_features, r in [(1, 3.0), (1, 45.0), (57, 60.0), (784, 20.0), (784, 80.0)]:
+            first, last = NoncentralChiTables(n_features).window(r)
+            cdf, _, pdf = noncentral_chi_exact(n_features, r, last * PIECE_WIDTH)
+            assert cdf < mpmath.mpf("1e-305") and pdf < mpmath.mpf("1e-303")
+            if first > 0:
+                _, sf, pdf = noncentral_chi_exact(n_features, r, first * PIECE_WIDTH)
+                assert sf < mpmath.mpf("1e-305") and pdf < mpmath.mpf("1e-303")
+
+
+def test_tables_do_not_depend_on_what_was_asked_before(monkeypatch):
+    import sksmooth.neighbors._noncentral_chi as module
+
+    r = np.array([2.0, 9.0, 5.5])
+    one = NoncentralChiTables(7)
+    one.get(np.array([5.5, 1.0]))
+    one.get(np.array([2.0]))
+    other = NoncentralChiTables(7)
+    monkeypatch.setattr(module, "_MAX_POOL", 1)  # starts afresh on each call
+    for x in r:
+        assert lookup(one, x, 3.3) == lookup(other, x, 3.3)
+    assert len(other._index) == 1
+
+
+def test_arrays_handed_out_are_never_changed():
+    tables = NoncentralChiTables(5)
+    pool, upper, *_ = tables.get(np.array([3.0]))
+    copies = pool.copy(), upper.copy()
+    tables.get(np.linspace(1.0, 20.0, 30))
+    np.testing.assert_array_equal(pool, copies[0])
+    np.testing.assert_array_equal(upper, copies[1])

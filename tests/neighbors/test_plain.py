@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Win probabilities on plain distance, by other roads."""
+
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+from scipy import stats
+
+from sksmooth.neighbors import _plain
+from sksmooth.neighbors._kernels import (
+    add_row,
+    distance_charge,
+    probability_of_fewer,
+    scaled_distances,
+    win_densities,
+)
+from sksmooth.neighbors._noncentral_chi import tables
+
+from ._oracles import integrated_win_probabilities, sampled_win_counts, winner
+
+
+def random_problem(seed, n_neighbors, n_classes, n_features):
+    """Rows, labels, a test input and a sigma: duplicates, ties and extremes included."""
+    rng = np.random.default_rng(seed)
+    n = n_neighbors if seed % 5 == 0 else n_neighbors + int(rng.integers(1, 12))
+    n = max(n, 2)
+    X = rng.normal(size=(n, n_features)) * rng.choice([0.2, 1.0, 3.0])
+    if seed % 3 == 0:
+        X[-1] = X[0]  # duplicate rows
+    x = X[0].copy() if seed % 4 == 1 else rng.normal(size=n_features)  # equal to a training row
+    labels = rng.integers(0, n_classes, n)
+    sigma = float(np.exp(rng.uniform(np.log(0.05), np.log(5.0))))
+    return X, labels, x, sigma
+
+
+PROBLEMS = [
+    (seed, k, c, d)
+    for seed, (k, c, d) in enumerate(
+        [(k, c, d) for k in (1, 2, 3, 5, 10) for c in (2, 3, 5) for d in (1, 2, 17, 300)]
+        + [(1, 2, 3000), (5, 3, 3000), (2, 5, 1500)]
+    )
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "n_neighbors", "n_classes", "n_features"), PROBLEMS)
+def test_against_monte_carlo(seed, n_neighbors, n_classes, n_features):
+    """Each class within a 1 - 1e-7 interval: all 210 of them together fail once in 47,000 runs."""
+    X, labels, x, sigma = random_problem(seed, n_neighbors, n_classes, n_features)
+    u = scaled_distances(X, x, np.full(n_features, 1.0 / sigma))
+    wins, upper = _plain.win_probabilities(u, labels, n_classes, n_neighbors, tables(n_features))
+    assert abs(wins.sum() - 1.0) < 1e-6
+    assert (upper >= wins).all() and (upper <= wins * (1.0 + 2e-6) + 1e-289).all()
+    n_draws = 4_000 if n_features > 100 else 20_000
+    counts = sampled_win_counts(
+        X, labels, x, sigma=sigma, n_neighbors=n_neighbors, n_classes=n_classes, n_draws=n_draws,
+        rng=np.random.default_rng(seed + 1000),
+    )  # fmt: skip
+    for count, win in zip(counts, wins, strict=True):
+        interval = stats.binomtest(int(count), n_draws).proportion_ci(1 - 1e-7)
+        assert interval.low - 1e-9 <= win <= interval.high + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("u", "labels", "n_features", "n_neighbors"),
+    [
+        ([1.0, 31.0], [0, 1], 1, 1),  # a far rare class: 3.6e-100
+        ([0.5, 0.7, 9.0, 12.0], [0, 0, 1, 1], 3, 3),
+        ([3.0, 3.0, 4.0, 20.0, 21.0], [0, 1, 0, 2, 2], 3, 2),
+        ([0.2, 0.3, 40.0, 41.0], [0, 0, 1, 1], 3, 1),
+        ([1.0, 2.0, 3.0, 14.0, 15.0], [1, 1, 1, 0, 0], 1, 3),
+        ([1e-6, 0.5, 0.5, 25.0], [2, 1, 1, 0], 1, 1),
+    ],
+)
+def test_against_arbitrary_precision(u, labels, n_features, n_neighbors):
+    """Relative error of every class's probability, including those of 1e-100 and less."""
+    n_classes = max(labels) + 1
+    wins, upper = _plain.win_probabilities(
+        np.array(u), np.array(labels), n_classes, n_neighbors, tables(n_features)
+    )
+    with mpmath.workdps(50):  # the closed forms cancel: F is a difference
+        exact = integrated_win_probabilities(
+            u, labels, n_features, n_neighbors, n_classes, int(max(u)) + 40
+        )
+    assert abs(float(sum(exact) - 1)) < 1e-12  # the reference itself
+    for win, bound, truth in zip(wins, upper, exact, strict=True):
+        assert win == pytest.approx(float(truth), rel=1e-8, abs=1e-290)
+        assert truth <= bound <= float(truth) * (1 + 1e-5) + 1.1e-290
+
+
+def test_two_row_value_of_the_design():
+    wins, upper = _plain.win_probabilities(np.array([1.0, 31.0]), np.array([0, 1]), 2, 1, tables(1))
+    # One dimension, K = 1: the far row is nearer iff |31 + a| < |1 + b|, that is iff
+    # (31 + a - 1 - b)(31 + a + 1 + b) < 0: two independent normals of variance 2.
+    root = np.sqrt(2.0)
+    p, q = stats.norm.cdf(-30.0 / root), stats.norm.cdf(-32.0 / root)
+    exact = p * (1 - q) + q * (1 - p)
+    assert wins[1] == pytest.approx(exact, rel=1e-9)
+    assert exact < upper[1] < exact * (1.0 + 1e-5)
+
+
+def test_first_step_and_finer_steps_agree(monkeypatch):
+    """Doubling the nodes moves no probability, relative to itself, by more than is charged."""
+    rng = np.random.default_rng(0)
+    results = []
+    problems = []
+    for _ in range(12):
+        d, k, c = int(rng.integers(1, 80)), int(rng.integers(1, 8)), int(rng.integers(2, 4))
+        u = rng.uniform(0.0, 12.0, size=30)
+        problems.append((u, rng.integers(0, c, 30), c, k, tables(d)))
+    for step in (0.25, 0.125):
+        monkeypatch.setattr(_plain, "_FIRST_STEP", step)
+        results.append([_plain.win_probabilities(*p) for p in problems])
+    for (wins, upper), (fine, _) in zip(*results, strict=True):
+        assert (np.abs(wins - fine) <= upper - wins).all()
+        np.testing.assert_allclose(wins, fine, rtol=2e-7)
+
+
+@pytest.mark.parametrize("n_neighbors", [150, 300])
+def test_many_neighbours_need_and_get_finer_steps(n_neighbors):
+    """The K-th distance of many alike rows is known to a hundredth of sigma: peaks are narrow."""
+    u = np.full(301, 2.0)
+    labels = np.r_[np.zeros(160, dtype=int), np.ones(141, dtype=int)]
+    wins, upper = _plain.win_probabilities(u, labels, 2, n_neighbors, tables(3))
+    # Exchangeable rows: the K nearest are a random subset.
+    exact = stats.hypergeom(301, 141, n_neighbors).sf(n_neighbors // 2)
+    assert wins[1] == pytest.approx(exact, rel=1e-6)
+    assert exact <= upper[1] <= exact * (1 + 1e-4) + 1.1e-290
+
+
+def test_win_densities_against_listing_every_outcome():
+    """Each row is closer, K-th or further: all 3^n outcomes of small problems."""
+    rng = np.random.default_rng(1)
+    for n_classes, n_neighbors, n in [(2, 1, 4), (2, 3, 6), (3, 2, 6), (3, 4, 6), (4, 3, 5)]:
+        labels = rng.integers(0, n_classes, n)
+        cdf, pdf = rng.uniform(size=n), rng.uniform(size=n)
+        a = np.zeros((n_classes, n_neighbors))
+        a[:, 0] = 1.0
+        b = np.zeros_like(a)
+        for i in range(n):
+            add_row(a, b, labels[i], cdf[i], 1.0 - cdf[i], pdf[i])
+        got = np.empty(n_classes)
+        win_densities(a, b, got)
+        expected = np.zeros(n_classes)
+        fewer = 0.0
+        for outcome in np.ndindex(*(2,) * n):
+            chance = np.prod(np.where(outcome, cdf, 1.0 - cdf))
+            fewer += chance * (sum(outcome) < n_neighbors)
+            for kth in range(n):
+                if outcome[kth] or sum(outcome) != n_neighbors - 1:
+                    continue
+                weight = pdf[kth] * chance / (1.0 - cdf[kth])
+                tally = np.bincount(labels[np.array(outcome, bool)], minlength=n_classes)
+                tally[labels[kth]] += 1
+                expected[winner(tally.tolist())] += weight
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+        assert probability_of_fewer(a) == pytest.approx(fewer, rel=1e-12)
+
+
+def test_left_bound_is_an_upper_bound():
+    rng = np.random.default_rng(2)
+    for n_classes, n_neighbors in [(2, 1), (2, 3), (3, 2), (3, 5)]:
+        for scale in (0.001, 0.05, 0.3):
+            cdf = rng.uniform(0, scale, size=8)
+            labels = rng.integers(0, n_classes, 8)
+            expected = np.bincount(labels, weights=cdf, minlength=n_classes)
+            bound = _plain._left_bound(expected, n_neighbors)
+            least = -(-n_neighbors // n_classes)
+            for c in range(n_classes):
+                exact = 0.0
+                for outcome in np.ndindex(*(2,) * 8):
+                    of_class = sum(o for o, k in zip(outcome, labels, strict=True) if k == c)
+                    if sum(outcome) >= n_neighbors and of_class >= least:
+                        exact += np.prod(np.where(outcome, cdf, 1.0 - cdf))
+                assert bound[c] >= exact
+
+
+def test_quadrature_error_covers_unresolved_peaks():
+    """Gaussian peaks from far too narrow to smooth, at every phase of the grid.
+
+    Either the true error is covered, or the charge is so large that the step is halved.
+    """
+    step, x = 0.25, np.arange(-400, 401)
+    for width in (0.02, 0.05, 0.1, 0.2, 0.6):
+        for phase in np.linspace(0.0, 1.0, 41):
+            values = stats.norm.pdf(x * step - phase, scale=width)
+            fine, middle, coarse = (np.array([step * k * values[::k].sum()]) for k in (1, 2, 4))
+            if fine[0] == 0.0:
+                continue  # then the probabilities do not sum to 1, which is checked apart
+            error = _plain._quadrature_error(fine, middle, coarse)[0]
+            too_coarse = error > _plain._QUADRATURE_SHARE * fine[0]
+            assert too_coarse or error >= abs(fine[0] - 1.0) - 1e-12
+            assert not too_coarse or width < 0.6
+
+
+def test_scaled_distances_and_their_charge():
+    """Computed distances are exact for rows moved by less than what is charged."""
+    rng = np.random.default_rng(3)
+    for d in (1, 7, 300):
+        X = rng.normal(size=(40, d)) * 10.0 ** rng.integers(-3, 4, size=d) + 1e6
+        x = X[0] + rng.normal(size=d) * 1e-3
+        inverse = 1.0 / rng.uniform(0.1, 3.0, size=d)
+        u = scaled_distances(X, x, inverse)
+        with mpmath.workdps(50):
+            exact = [
+                mpmath.sqrt(sum(
+                    ((mpmath.mpf(a) - mpmath.mpf(b)) * mpmath.mpf(s)) ** 2
+                    for a, b, s in zip(row, x, inverse, strict=True)
+                ))
+                for row in X
+            ]  # fmt: skip
+            moved = mpmath.sqrt(sum((e - v) ** 2 for e, v in zip(exact, u, strict=True)))
+            assert moved < distance_charge(u, d)
+
+
+def test_rows_out_of_reach_change_nothing():
+    rng = np.random.default_rng(4)
+    u = np.r_[rng.uniform(0, 10, 30), rng.uniform(95, 200, 20)]
+    labels = rng.integers(0, 2, 50)
+    kth = np.partition(u, 4)[4]
+    near = _plain.within_reach(u, kth, 12)
+    assert 30 <= near.sum() < 50
+    all_rows = _plain.win_probabilities(u, labels, 2, 5, tables(12))[0]
+    near_rows = _plain.win_probabilities(u[near], labels[near], 2, 5, tables(12))[0]
+    np.testing.assert_array_equal(all_rows, near_rows)

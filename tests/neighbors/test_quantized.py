@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Win probabilities on quantised distance: the paper's algorithm, and the limit of many levels."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sksmooth.neighbors import _plain, _quantized
+from sksmooth.neighbors._kernels import scaled_distances
+from sksmooth.neighbors._noncentral_chi import tables
+
+from ._oracles import paper_win_probabilities, sampled_win_counts
+
+
+def level_chances(u, n_features, edges):
+    """P(row i is in level l), by SciPy, the first level from 0 and the last without end."""
+    cdf = stats.ncx2.cdf(edges[None, :] ** 2, n_features, np.maximum(u, 1e-9)[:, None] ** 2)
+    full = np.hstack([np.zeros((u.size, 1)), cdf, np.ones((u.size, 1))])
+    return np.diff(full, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("n_neighbors", "n_classes", "n_levels", "n_features"),
+    [(1, 2, 5, 2), (2, 3, 4, 3), (3, 2, 6, 10), (4, 3, 3, 1), (6, 2, 3, 2)],
+)
+def test_against_the_papers_algorithm(n_neighbors, n_classes, n_levels, n_features):
+    rng = np.random.default_rng(n_levels)
+    for _ in range(3):
+        n = 6
+        u = rng.uniform(0.0, 6.0, n)
+        u[1] = u[0]
+        labels = rng.integers(0, n_classes, n)
+        edges = np.sort(rng.uniform(0.5, 8.0, n_levels - 1))
+        wins, upper = _quantized.win_probabilities(
+            u, labels, n_classes, n_neighbors, tables(n_features), edges
+        )
+        expected = paper_win_probabilities(
+            level_chances(u, n_features, edges).tolist(), labels.tolist(), n_classes, n_neighbors
+        )
+        # SciPy's noncentral chi-square is good to about 1e-12 here.
+        np.testing.assert_allclose(wins, expected, rtol=1e-9, atol=1e-11)
+        assert (upper >= np.array(expected) * (1 - 1e-12)).all()
+        assert (upper <= wins * (1 + 1e-5) + 1e-9).all()
+
+
+def test_the_papers_algorithm_against_listing_every_outcome():
+    """The oracle itself, in rational arithmetic: five rows, three levels, all 3^5 placements."""
+    rng = np.random.default_rng(0)
+    labels = [0, 1, 2, 1, 0]
+    chances = [[Fraction(int(v), 1000) for v in row] for row in rng.integers(1, 400, (5, 2))]
+    chances = [[a, b, 1 - a - b] for a, b in chances]
+    for n_neighbors in (1, 2, 3, 5):
+        expected = [Fraction(0)] * 3
+        for outcome in np.ndindex(*(3,) * 5):
+            chance = Fraction(1)
+            for i, level in enumerate(outcome):
+                chance *= chances[i][level]
+            nearest = sorted(range(5), key=lambda i, o=outcome: (o[i], i))[:n_neighbors]
+            tally = [sum(labels[i] == c for i in nearest) for c in range(3)]
+            expected[tally.index(max(tally))] += chance
+        assert paper_win_probabilities(chances, labels, 3, n_neighbors) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+def test_against_monte_carlo(seed):
+    """A 1 - 1e-7 interval for each class: 24 of them fail once in 400,000 runs."""
+    rng = np.random.default_rng(seed)
+    d, k = int(rng.choice([1, 4, 60])), int(rng.choice([1, 3, 5]))
+    n = 12
+    X = rng.normal(size=(n, d))
+    X[3] = X[2]
+    x = X[1] if seed % 2 else rng.normal(size=d)
+    labels = rng.integers(0, 3, n)
+    sigma = float(rng.uniform(0.2, 2.0))
+    inverse = np.full(d, 1.0 / sigma)
+    edges = _quantized.level_edges(12, d, inverse)
+    wins, _ = _quantized.win_probabilities(
+        scaled_distances(X, x, inverse), labels, 3, k, tables(d), edges
+    )
+    assert wins.sum() == pytest.approx(1.0, abs=1e-9)
+    counts = sampled_win_counts(
+        X, labels, x, sigma=sigma, n_neighbors=k, n_classes=3, n_draws=20_000, rng=rng, edges=edges
+    )
+    for count, win in zip(counts, wins, strict=True):
+        interval = stats.binomtest(int(count), 20_000).proportion_ci(1 - 1e-7)
+        assert interval.low - 1e-9 <= win <= interval.high + 1e-9
+
+
+@pytest.mark.parametrize("n_features", [1, 3, 57])
+def test_many_levels_tend_to_plain_distance(n_features):
+    rng = np.random.default_rng(5)
+    u, labels = rng.uniform(0.0, 5.0, 20), rng.integers(0, 3, 20)
+    plain, _ = _plain.win_probabilities(u, labels, 3, 4, tables(n_features))
+    gaps = []
+    for n_levels in (40, 200, 1000):
+        edges = _quantized.level_edges(n_levels, n_features, np.ones(n_features))
+        wins, upper = _quantized.win_probabilities(u, labels, 3, 4, tables(n_features), edges)
+        assert (upper <= wins * (1 + 1e-4) + 1e-289).all()
+        gaps.append(np.abs(wins - plain).max())
+    # Ties within a level are the only difference: their share falls like 1 / n_levels.
+    assert gaps[1] < gaps[0] / 3 and gaps[2] < gaps[1] / 3 and gaps[2] < 1e-3
+
+
+def test_edges_know_nothing_of_the_training_rows_and_lose_no_mass():
+    edges = _quantized.level_edges(200, 57, np.ones(57))
+    assert edges.size == 199 and (np.diff(edges) > 0).all()
+    assert stats.chi2.cdf(edges[0] ** 2, 57) == pytest.approx(1e-12, rel=1e-3)
+    # Rows below the first and beyond the last edge still vote.
+    for u in (0.0, 1e5):
+        wins, _ = _quantized.win_probabilities(
+            np.full(4, u), np.array([0, 1, 1, 1]), 2, 1, tables(57), edges
+        )
+        assert wins.sum() == pytest.approx(1.0, abs=1e-9)
+    # All in the last level: the lowest row index wins.
+    assert wins[0] == pytest.approx(1.0, abs=1e-9)
