@@ -160,9 +160,9 @@ def _fill_table(
         middle = (first_piece + k + 0.5) * PIECE_WIDTH
         for j in range(n):
             u = middle + half_width * points[j]
-            f_values[j] = _density(r, u, *d_args)
+            f_values[j] = _density(r, u, *d_params)
             # -dF/du per unit of the local variable v in [-1, 1].
-            g_values[j] = half_width * (u / r) * _density(r, u, *d2_args)
+            g_values[j] = half_width * (u / r) * _density(r, u, *d2_params)
         for i in range(n):
             f_total = 0.0
             g_total = 0.0
