@@ -11,7 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.pipeline import Pipeline
+from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection._search import BaseSearchCV  # it has no public name
+from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -24,6 +28,21 @@ _TARGETS = {
     "train_labels": "training labels",
     "test_features": "the test input's features",
 }
+
+# Where scikit-learn's transformers ignore y, but for those whose tag says that they require it
+# (TargetEncoder). Elsewhere a step may use y and no tag tells: SelectKBest and PLS do not require
+# it, and `fit` of other packages takes y=None whether it looks at y or not.
+_LABELS_IGNORED = (
+    "sklearn.cluster.",
+    "sklearn.decomposition.",
+    "sklearn.feature_extraction.",
+    "sklearn.feature_selection._variance_threshold",
+    "sklearn.impute.",
+    "sklearn.kernel_approximation",
+    "sklearn.manifold.",
+    "sklearn.preprocessing.",
+    "sklearn.random_projection",
+)
 
 
 class CertifiedPrediction(NamedTuple):
@@ -64,11 +83,16 @@ class ThreatModel:
     confidence_level : float in (0, 1), default=None
         Level of each certificate; None if `exact`.
     n_statements : int, default=1
-        Over how many declared statements the error is divided; with 1, each row's certificate
-        holds at the level on its own.
+        Over how many declared statements the error is divided, at least 1; with 1, each row's
+        certificate holds at the level on its own.
     classes_given : bool, default=False
         True if the list of classes was given; False if it was read from the training labels, and
         the certificate speaks of training sets with that same list only.
+
+    Raises
+    ------
+    ValueError
+        If a value is not as described, or `exact` and `confidence_level` contradict each other.
 
     Examples
     --------
@@ -89,15 +113,21 @@ class ThreatModel:
     classes_given: bool = False
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.target if name not in _TARGETS]
-        if unknown or not self.target:
+        names = self.target if isinstance(self.target, tuple) else ()
+        if not names or len(set(names)) < len(names) or not set(names) <= set(_TARGETS):
             raise ValueError(
-                f"target must be a non-empty tuple of {sorted(_TARGETS)}. Got {self.target!r}."
+                f"target must be a non-empty tuple of {sorted(_TARGETS)}, each at most once. "
+                f"Got {self.target!r}."
             )
-        if self.exact != (self.confidence_level is None):
+        level = self.confidence_level
+        if self.exact != (level is None) or not (level is None or 0 < level < 1):
             raise ValueError(
                 "confidence_level must be None for an exact certificate and a number in (0, 1) for "
-                f"another. Got exact={self.exact!r}, confidence_level={self.confidence_level!r}."
+                f"another. Got exact={self.exact!r}, confidence_level={level!r}."
+            )
+        if not isinstance(self.n_statements, numbers.Integral) or self.n_statements < 1:
+            raise ValueError(
+                f"n_statements must be an integer of at least 1. Got {self.n_statements!r}."
             )
 
     @property
@@ -139,13 +169,14 @@ for training sets with the same classes.
         if self.exact:
             how_sure = "exactly"
         else:
-            how_sure = f"at confidence {self.confidence_level:g} per prediction"
+            # Every digit: rounded, 0.9999999 would read as 1.
+            level = repr(float(self.confidence_level))
+            how_sure = f"at confidence {level} per prediction"
             if self.n_statements > 1:
-                how_sure = (
-                    f"at joint confidence {self.confidence_level:g} over "
-                    f"{self.n_statements} predictions"
-                )
-        classes = "" if self.classes_given else ", for training sets with the same classes"
+                how_sure = f"at joint confidence {level} over {self.n_statements} predictions"
+        classes = ""
+        if not self.classes_given and self.target != ("test_features",):
+            classes = ", for training sets with the same classes"
         return (
             f"Certifies against changes of {self.changed}, by {self.norm} norm in {self.unit}, "
             f"{how_sure}{classes}."
@@ -235,15 +266,18 @@ def certify(estimator: Any, X: Any, **certify_params: Any) -> CertifiedPredictio
     NotCertifiableError
         If no certified estimator is inside.
     NotFittedError
-        If the estimator is not fitted.
+        If the estimator is not fitted, or is a search with ``refit=False``.
 
     Warns
     -----
     UncoveredPreprocessingWarning
         Once per call, if a step learned from data that the threat model leaves to the attacker: the
         certificate speaks of what reaches the estimator, not of a scaler that moves with poisoned
-        rows. Steps that learn nothing, and steps in a ``FrozenEstimator`` (fitted on trusted data),
-        are covered; so is preprocessing that never sees labels where only labels are under attack.
+        rows. Covered are steps that learn nothing, by scikit-learn's tag ``requires_fit``, and
+        steps that are each wrapped in a ``FrozenEstimator`` (fitted on trusted data). Where only
+        labels are under attack, so are those of scikit-learn's steps that never look at them; of
+        a step from elsewhere this is not known, and it is named. Parts of a ``Pipeline``,
+        ``FeatureUnion`` or ``ColumnTransformer`` are judged one by one.
 
     Notes
     -----
@@ -266,7 +300,10 @@ def certify(estimator: Any, X: Any, **certify_params: Any) -> CertifiedPredictio
     """
     certifier, steps = _unwrap(estimator)
     check_is_fitted(certifier)
-    uncovered = [type(s).__name__ for s in steps if _learned(s, certifier.threat_model_)]
+    for step in steps:
+        if not hasattr(step, "fit_resample"):  # a resampler acts in `fit` alone
+            X = step.transform(X)
+    uncovered = [name for s in steps for name in _uncovered(s, certifier.threat_model_)]
     if uncovered:
         warnings.warn(
             f"The certificate of {type(certifier).__name__} covers changes of "
@@ -276,8 +313,6 @@ def certify(estimator: Any, X: Any, **certify_params: Any) -> CertifiedPredictio
             UncoveredPreprocessingWarning,
             stacklevel=2,
         )
-    for step in steps:
-        X = step.transform(X)
     return certifier.certify(X, **certify_params)
 
 
@@ -297,6 +332,8 @@ def find_certifier(estimator: Any) -> Any:
     ------
     NotCertifiableError
         If there is none.
+    NotFittedError
+        If a pipeline or search around it is not fitted, or a search has ``refit=False``.
     """
     return _unwrap(estimator)[0]
 
@@ -305,19 +342,16 @@ def _unwrap(estimator: Any) -> tuple[Any, list[Any]]:
     """Return the certified estimator inside, and the fitted steps in front of it."""
     steps: list[Any] = []
     inner = estimator
-    while not hasattr(inner, "certify"):
-        if isinstance(inner, Pipeline):
-            check_is_fitted(inner)
-            steps += [s for _, s in inner.steps[:-1] if s is not None and s != "passthrough"]
-            inner = inner.steps[-1][1]
-        elif hasattr(inner, "cv_results_") or hasattr(inner, "param_distributions"):
-            check_is_fitted(inner, "best_estimator_")
-            inner = inner.best_estimator_
-        elif _is_frozen(inner):
+    # A FrozenEstimator passes on `certify`, and is opened all the same.
+    while isinstance(inner, FrozenEstimator) or not hasattr(inner, "certify"):
+        if isinstance(inner, FrozenEstimator):
             inner = inner.estimator
-        elif hasattr(inner, "estimator") and hasattr(inner, "refit"):  # a search, not fitted yet
-            check_is_fitted(inner, "best_estimator_")
-            inner = inner.best_estimator_
+        elif isinstance(inner, Pipeline):
+            check_is_fitted(inner)
+            steps += [s for _, s in inner.steps[:-1] if s is not None and not isinstance(s, str)]
+            inner = inner.steps[-1][1]
+        elif isinstance(inner, BaseSearchCV) or hasattr(inner, "best_estimator_"):
+            inner = _best_estimator(inner)
         else:
             raise NotCertifiableError(
                 f"{type(inner).__name__} has no certify method. Pass a sksmooth estimator, or a "
@@ -326,23 +360,40 @@ def _unwrap(estimator: Any) -> tuple[Any, list[Any]]:
     return inner, steps
 
 
-def _is_frozen(estimator: Any) -> bool:
-    return type(estimator).__name__ == "FrozenEstimator" and hasattr(estimator, "estimator")
+def _best_estimator(search: Any) -> Any:
+    if not hasattr(search, "best_estimator_") and not search.refit:
+        raise NotFittedError(
+            f"{type(search).__name__} with refit=False has no fitted estimator to certify. Fit it "
+            "with refit=True, or fit an estimator with its best_params_."
+        )
+    check_is_fitted(search, "best_estimator_")
+    return search.best_estimator_
 
 
-def _learned(step: Any, threat_model: ThreatModel) -> bool:
-    """Whether a fitted step moved with data under attack."""
-    if _is_frozen(step) or not get_tags(step).requires_fit:
-        return False
-    if "train_features" in threat_model.target:
-        return True
-    return "train_labels" in threat_model.target and _sees_labels(step)
+def _uncovered(step: Any, threat_model: ThreatModel) -> list[str]:
+    """Names of what moved with data under attack: the fitted step, or parts of it."""
+    if step is None or isinstance(step, (str, FrozenEstimator)):  # "passthrough", "drop"
+        return []
+    features = "train_features" in threat_model.target
+    if isinstance(step, ColumnTransformer):
+        if features and any(callable(columns) for *_, columns in step.transformers):
+            return [type(step).__name__]  # such columns are chosen by a look at the rows
+        parts = [part for _, part, _ in step.transformers] + [step.remainder]
+    elif isinstance(step, FeatureUnion):
+        parts = [part for _, part in step.transformer_list]
+    elif isinstance(step, Pipeline):
+        parts = [part for _, part in step.steps]
+    else:
+        learned = features or ("train_labels" in threat_model.target and _may_see_labels(step))
+        return [type(step).__name__] if learned and _requires_fit(step) else []
+    return [name for part in parts for name in _uncovered(part, threat_model)]
 
 
-def _sees_labels(step: Any) -> bool:
-    parts = [step, *step.get_params(deep=True).values()]
-    return any(
-        get_tags(part).target_tags.required
-        for part in parts
-        if hasattr(part, "fit") and not _is_frozen(part)
-    )
+def _requires_fit(step: Any) -> bool:
+    # A step that is no scikit-learn estimator has no tags to say that it learns nothing.
+    return not hasattr(step, "__sklearn_tags__") or get_tags(step).requires_fit
+
+
+def _may_see_labels(step: Any) -> bool:
+    ignored = type(step).__module__.startswith(_LABELS_IGNORED)
+    return not ignored or get_tags(step).target_tags.required

@@ -131,8 +131,39 @@ def probability_of_fewer(a):
 
 
 @njit(cache=True, nogil=True)
+def at_least(u, labels, n_classes, n_neighbors, pool, upper, start, first, stop):
+    """For each class: chance that K rows, and of them enough of this class to win, are closer.
+
+    An upper bound: the smaller of the chances of "at least K rows of any class" and "at least K/C
+    rows of this class", at the one tabulated distance. Both are sums of positive terms.
+    """
+    cdf, sf, _ = evaluate(pool, upper, start, first, stop, u)
+    least = (n_neighbors + n_classes - 1) // n_classes
+    of_all = np.zeros(n_neighbors + 1)
+    of_class = np.zeros((n_classes, least + 1))
+    of_all[0] = 1.0
+    of_class[:, 0] = 1.0
+    for i in range(u.size):
+        if cdf[i] == 0.0:
+            break  # rows are sorted: all further ones are out of the window too
+        _count_row(of_all, cdf[i], sf[i])
+        _count_row(of_class[labels[i]], cdf[i], sf[i])
+    return np.minimum(of_class[:, least], of_all[n_neighbors])
+
+
+@njit(cache=True, nogil=True)
+def _count_row(chances, cdf, sf):
+    """Add a row to the chances of 0, 1, ... rows; the last entry stands for "that many or more"."""
+    last = chances.size - 1
+    chances[last] += chances[last - 1] * cdf
+    for m in range(last - 1, 0, -1):
+        chances[m] = chances[m] * sf + chances[m - 1] * cdf
+    chances[0] *= sf
+
+
+@njit(cache=True, nogil=True)
 def node_integrands(u, labels, n_classes, n_neighbors, pool, upper, start, first, stop):
-    """For each tabulated distance: win densities, chance of fewer than K closer, expected counts.
+    """For each tabulated distance: win densities, and the chance that fewer than K are closer.
 
     Parameters
     ----------
@@ -147,13 +178,10 @@ def node_integrands(u, labels, n_classes, n_neighbors, pool, upper, start, first
     -------
     density : ndarray of shape (n_nodes, n_classes)
     fewer : ndarray of shape (n_nodes,)
-    expected : ndarray of shape (n_nodes, n_classes)
-        Expected number of rows of each class that are closer.
     """
     n_nodes = start.size
     density = np.empty((n_nodes, n_classes))
     fewer = np.empty(n_nodes)
-    expected = np.zeros((n_nodes, n_classes))
     a = np.empty((n_classes, n_neighbors))
     b = np.empty((n_classes, n_neighbors))
     for node in range(n_nodes):
@@ -172,10 +200,9 @@ def node_integrands(u, labels, n_classes, n_neighbors, pool, upper, start, first
                 v = 2.0 * (position - piece) - 1.0
                 cdf, sf, pdf = evaluate_piece(pool, upper, start[node] + piece, v)
             add_row(a, b, labels[i], cdf, sf, pdf)
-            expected[node, labels[i]] += cdf
         win_densities(a, b, density[node])
         fewer[node] = probability_of_fewer(a)
-    return density, fewer, expected
+    return density, fewer
 
 
 @njit(cache=True, nogil=True)

@@ -104,33 +104,44 @@ def _log_scaled_lambda_debye(order, z, series):
 
 
 @njit(cache=True, nogil=True)
-def _log_scaled_lambda(order, z, n_steps, series_top, series_above):
-    """Log of Lambda_order(z) exp(-z), order > -1, from `n_steps` orders above by recurrence."""
-    top = order + n_steps
-    log_top = _log_scaled_lambda_debye(top, z, series_top)
-    if n_steps == 0:
-        return log_top
-    ratio = math.exp(_log_scaled_lambda_debye(top + 1.0, z, series_above) - log_top)
+def _log_scaled_lambdas(order, z, n_steps, series_top, series_above):
+    """Logs of Lambda_order(z) exp(-z) and Lambda_{order+1}(z) exp(-z), order > -1.
+
+    Debye's expansion at the orders `order + n_steps` and one above, then recurrence downwards.
+    """
+    nu = order + n_steps
+    log_at_nu = _log_scaled_lambda_debye(nu, z, series_top)
+    log_above = _log_scaled_lambda_debye(nu + 1.0, z, series_above)
+    ratio = math.exp(log_above - log_at_nu)
     quarter = 0.25 * z * z
-    result = log_top
-    nu = top
+    product = 1.0
     for _ in range(n_steps):
         # Lambda_{nu-1} = Lambda_nu + z^2/4 / (nu (nu+1)) Lambda_{nu+1}: positive terms.
         step = 1.0 + quarter / (nu * (nu + 1.0)) * ratio
-        result += math.log(step)
         ratio = 1.0 / step
+        product *= step
+        if product > 1e100:  # a step is below 1e30 for every z that occurs
+            log_at_nu += math.log(product)
+            product = 1.0
         nu -= 1.0
-    return result
+    log_at_nu += math.log(product)
+    return log_at_nu, log_at_nu + math.log(ratio)
 
 
 @njit(cache=True, nogil=True)
-def _density(r, u, n_features, log_gamma, n_steps, series_top, series_above):
-    """Density of the distance r of a row at distance u: 2 r times the noncentral chi-square's."""
+def _densities(r, u, n_features, log_gamma, n_steps, series_top, series_above):
+    """Density at distance r of a row at distance u, and the same with two features more."""
     half = 0.5 * n_features
-    log_lambda = _log_scaled_lambda(half - 1.0, r * u, n_steps, series_top, series_above)
+    log_lambda, log_lambda_2 = _log_scaled_lambdas(
+        half - 1.0, r * u, n_steps, series_top, series_above
+    )
     gap = r - u
-    return math.exp(
-        math.log(2.0 / r) + half * math.log(0.5 * r * r) - log_gamma - 0.5 * gap * gap + log_lambda
+    square = 0.5 * r * r
+    # 2 r times the density of the noncentral chi-square distribution.
+    common = math.log(2.0 / r) + half * math.log(square) - log_gamma - 0.5 * gap * gap
+    return (
+        math.exp(common + log_lambda),
+        math.exp(common + math.log(square / half) + log_lambda_2),
     )
 
 
@@ -142,8 +153,7 @@ def _fill_table(
     sf_start,
     points,
     to_monomial,
-    d_params,
-    d2_params,
+    density_args,
     coefficients,
     upper,
 ):
@@ -160,9 +170,9 @@ def _fill_table(
         middle = (first_piece + k + 0.5) * PIECE_WIDTH
         for j in range(n):
             u = middle + half_width * points[j]
-            f_values[j] = _density(r, u, *d_params)
+            f_values[j], f2 = _densities(r, u, *density_args)
             # -dF/du per unit of the local variable v in [-1, 1].
-            g_values[j] = half_width * (u / r) * _density(r, u, *d2_params)
+            g_values[j] = half_width * (u / r) * f2
         for i in range(n):
             f_total = 0.0
             g_total = 0.0
@@ -212,8 +222,7 @@ class NoncentralChiTables:
     def __init__(self, n_features: int) -> None:
         self.n_features = n_features
         self._lock = threading.Lock()
-        self._d_params = self._density_params(n_features)
-        self._d2_params = self._density_params(n_features + 2)
+        self._density_args = self._density_params(n_features)
         nodes = np.cos((np.arange(N_COEFFICIENTS) + 0.5) * math.pi / N_COEFFICIENTS)
         self._points = nodes
         # Exact arithmetic would change nothing: the condition number is about 1e4.
@@ -256,7 +265,7 @@ class NoncentralChiTables:
         upper = np.zeros(n_pieces, dtype=np.bool_)
         _fill_table(
             r, first, n_pieces, sf_start, self._points, self._to_monomial,
-            self._d_params, self._d2_params, coefficients, upper,
+            self._density_args, coefficients, upper,
         )  # fmt: skip
         return first, coefficients, upper
 

@@ -11,7 +11,8 @@ input, so the tables of `_noncentral_chi` serve a whole fit.
 What is charged, for each class, against the radius:
 
 * the trapezoidal error, from three nested steps (`_quadrature_error`);
-* the two cut ends, by bounds that hold for any integrand (`_left_bound`, "fewer than K");
+* the two cut ends, by the chances that K rows are closer than the first node (`at_least`) or fewer
+  than K closer than the last;
 * the tables and the rounding (`relative_charge`), and what lies below `PROBABILITY_FLOOR`.
 """
 
@@ -20,9 +21,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import gammaln
 
-from ._kernels import node_integrands
+from ._kernels import at_least, node_integrands
 from ._noncentral_chi import DEEP_ERROR, REACH, RELATIVE_ERROR, NoncentralChiTables
 
 #: Added to every upper bound. It covers rows outside their table's window (F below 1e-307 each)
@@ -35,9 +35,14 @@ PROBABILITY_FLOOR = 1e-290
 _CUT_SHARE = 1e-8
 _QUADRATURE_SHARE = 1e-7
 
+# The bounds on the cut ends are computed values themselves: this covers their relative error, see
+# `relative_charge` (at most 1e-6 for a billion rows).
+_CUT_MARGIN = 1.0 + 1e-5
+
 _FIRST_STEP = 0.25
 _N_HALVINGS = 12
-_CHUNK = 2.0  # units of w by which the range grows
+# Units of w by which the range grows: the first time, and at most.
+_CHUNK, _MAX_CHUNK = 2.0, 6.0
 
 
 def within_reach(u: np.ndarray, kth: float, n_features: int) -> np.ndarray:
@@ -79,21 +84,6 @@ def _quadrature_error(fine: np.ndarray, middle: np.ndarray, coarse: np.ndarray) 
     return np.abs(fine - middle) + fine * relative**4
 
 
-def _left_bound(expected: np.ndarray, n_neighbors: int) -> np.ndarray:
-    """Upper bound on "class c wins and the K-th distance is below r" from the expected counts.
-
-    A winner has at least K/C votes, and at least K rows of any class are closer than r; at least k
-    of several independent events happen with a chance of at most (sum of their chances)^k / k!.
-    """
-    n_classes = expected.size
-    least = -(-n_neighbors // n_classes)
-    with np.errstate(divide="ignore"):
-        of_class = least * np.log(expected) - gammaln(least + 1.0)
-        of_all = n_neighbors * np.log(expected.sum()) - gammaln(n_neighbors + 1.0)
-    # 1e-10: rounding of logs as large as 1e5.
-    return np.exp(np.minimum(np.minimum(of_class, of_all), 0.0) * (1.0 - 1e-10)) * (1.0 + 1e-9)
-
-
 def _softplus(w: np.ndarray) -> np.ndarray:
     return np.logaddexp(0.0, w)
 
@@ -111,32 +101,42 @@ class _Integral:
         center = r + math.log(-math.expm1(-r))
         self.low = math.floor((center - 2.0 * _CHUNK) / self.step)
         self.high = math.ceil((center + _CHUNK) / self.step)
-        self.density, self.fewer, self.expected = self._nodes(np.arange(self.low, self.high + 1))
+        self.density, self.fewer = self._nodes(np.arange(self.low, self.high + 1))
 
     def _nodes(self, index: np.ndarray):
         w = index * self.step
         r = _softplus(w)
-        density, fewer, expected = node_integrands(*self._args, *self._tables.get(r))
-        return density * np.exp(w - r)[:, None], fewer, expected  # dr/dw = exp(w) / (1 + exp(w))
+        density, fewer = node_integrands(*self._args, *self._tables.get(r))
+        return density * np.exp(w - r)[:, None], fewer  # dr/dw = exp(w) / (1 + exp(w))
+
+    def _left_bound(self) -> np.ndarray:
+        """Chance that the K-th row is closer than the first node, with class c winning."""
+        r = _softplus(np.array([self.low * self.step]))
+        pool, upper, start, first, stop = self._tables.get(r)
+        return at_least(*self._args, pool, upper, start[0], first[0], stop[0]) * _CUT_MARGIN
 
     def _append(self, new, at_end: bool) -> None:
-        for name, part in zip(("density", "fewer", "expected"), new, strict=True):
+        for name, part in zip(("density", "fewer"), new, strict=True):
             parts = (getattr(self, name), part)
             setattr(self, name, np.concatenate(parts if at_end else parts[::-1]))
 
     def grow(self) -> tuple[np.ndarray, float]:
         """Widen the range until what is cut is negligible; returns the bounds on both cuts."""
-        n = math.ceil(_CHUNK / self.step)
+        n_left = n_right = math.ceil(_CHUNK / self.step)
+        largest = math.ceil(_MAX_CHUNK / self.step)
         while True:
             goal = _CUT_SHARE * np.maximum(self.integral(), PROBABILITY_FLOOR)
-            left = _left_bound(self.expected[0], self.n_neighbors)
-            right = float(self.fewer[-1]) * (1.0 + 1e-6)
+            left = self._left_bound()
+            right = float(self.fewer[-1]) * _CUT_MARGIN
             if (left > goal).any():
-                self._append(self._nodes(np.arange(self.low - n, self.low)), at_end=False)
-                self.low -= n
+                self._append(self._nodes(np.arange(self.low - n_left, self.low)), at_end=False)
+                self.low -= n_left
+                n_left = min(2 * n_left, largest)
             elif right > goal.min():
-                self._append(self._nodes(np.arange(self.high + 1, self.high + n + 1)), at_end=True)
-                self.high += n
+                new = self._nodes(np.arange(self.high + 1, self.high + n_right + 1))
+                self._append(new, at_end=True)
+                self.high += n_right
+                n_right = min(2 * n_right, largest)
             else:
                 return left, right
 
@@ -145,7 +145,7 @@ class _Integral:
         self.step /= 2.0
         self.low, self.high = 2 * self.low, 2 * self.high
         odd = self._nodes(np.arange(self.low + 1, self.high, 2))
-        for name, part in zip(("density", "fewer", "expected"), odd, strict=True):
+        for name, part in zip(("density", "fewer"), odd, strict=True):
             old = getattr(self, name)
             merged = np.empty((old.shape[0] + part.shape[0], *old.shape[1:]))
             merged[::2], merged[1::2] = old, part

@@ -227,7 +227,8 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples,)
             Labels of `classes_`. Nothing here abstains; see `certify`.
         """
-        return self.classes_[self._win_probabilities(X)[0].argmax(axis=1)]
+        top = self._win_probabilities(X)[0].argmax(axis=1)
+        return self.classes_[top]
 
     def predict_proba(self, X):
         """Return the probability that each class wins the vote under the noise.

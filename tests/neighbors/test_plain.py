@@ -11,12 +11,13 @@ from scipy import stats
 from sksmooth.neighbors import _plain
 from sksmooth.neighbors._kernels import (
     add_row,
+    at_least,
     distance_charge,
     probability_of_fewer,
     scaled_distances,
     win_densities,
 )
-from sksmooth.neighbors._noncentral_chi import tables
+from sksmooth.neighbors._noncentral_chi import evaluate, tables
 
 from ._oracles import integrated_win_probabilities, sampled_win_counts, winner
 
@@ -159,22 +160,35 @@ def test_win_densities_against_listing_every_outcome():
         assert probability_of_fewer(a) == pytest.approx(fewer, rel=1e-12)
 
 
-def test_left_bound_is_an_upper_bound():
+def test_at_least_is_an_upper_bound_and_exact_where_it_should_be():
+    """Against all 2^8 sets of closer rows."""
     rng = np.random.default_rng(2)
-    for n_classes, n_neighbors in [(2, 1), (2, 3), (3, 2), (3, 5)]:
-        for scale in (0.001, 0.05, 0.3):
-            cdf = rng.uniform(0, scale, size=8)
-            labels = rng.integers(0, n_classes, 8)
-            expected = np.bincount(labels, weights=cdf, minlength=n_classes)
-            bound = _plain._left_bound(expected, n_neighbors)
-            least = -(-n_neighbors // n_classes)
-            for c in range(n_classes):
-                exact = 0.0
-                for outcome in np.ndindex(*(2,) * 8):
-                    of_class = sum(o for o, k in zip(outcome, labels, strict=True) if k == c)
-                    if sum(outcome) >= n_neighbors and of_class >= least:
-                        exact += np.prod(np.where(outcome, cdf, 1.0 - cdf))
-                assert bound[c] >= exact
+    table = tables(3)
+    for n_classes, n_neighbors, r in [(2, 1, 1.5), (2, 3, 1.5), (3, 2, 3.0), (3, 5, 0.5)]:
+        u = np.sort(rng.uniform(0, 4, size=8))
+        labels = rng.integers(0, n_classes, 8)
+        pool, upper, start, first, stop = table.get(np.array([r]))
+        cdf, sf, _ = evaluate(pool, upper, start[0], first[0], stop[0], u)
+        bound = at_least(
+            u, labels, n_classes, n_neighbors, pool, upper, start[0], first[0], stop[0]
+        )
+        least = -(-n_neighbors // n_classes)
+        closer = np.array(list(np.ndindex(*(2,) * 8)))
+        chance = np.where(closer, cdf, sf).prod(axis=1)
+        of_all = chance[closer.sum(axis=1) >= n_neighbors].sum()
+        for c in range(n_classes):
+            enough = closer[:, labels == c].sum(axis=1) >= least
+            both = chance[enough & (closer.sum(axis=1) >= n_neighbors)].sum()
+            assert bound[c] >= both * (1 - 1e-12)
+            assert bound[c] == pytest.approx(min(of_all, chance[enough].sum()), rel=1e-12)
+
+
+def test_far_apart_rows_need_few_nodes():
+    """Rows a hundred thousand sigmas apart: the range must not grow to the nearest of them."""
+    u = np.array([1e6, 1.1e6, 1.2e6, 1.3e6])
+    wins, upper = _plain.win_probabilities(u, np.array([0, 1, 0, 1]), 2, 3, tables(4))
+    assert wins[0] == pytest.approx(1.0, abs=1e-9)
+    assert upper[1] < 1e-289
 
 
 def test_quadrature_error_covers_unresolved_peaks():
