@@ -668,11 +668,12 @@ def test_a_charge_is_subtracted_downwards(radius, charge):
 
 
 def test_a_charge_that_is_no_number_leaves_no_certificate():
-    radii = np.array([-1.0, 0.0, 1.0, 1.0, 1e308])
-    charge = np.array([0.0, 1.0, np.nan, np.inf, 1e307])
+    # Nor is an abstention ever undone, whatever the charge.
+    radii = np.array([-1.0, -1.0, 0.0, 1.0, 1.0, 1e308])
+    charge = np.array([0.0, -9.0, 1.0, np.nan, np.inf, 1e307])
     left = subtract_from_radii(radii, charge)
-    assert left[:4].tolist() == [-1.0] * 4
-    assert 0 < left[4] < 1e308 and np.isfinite(left).all()
+    assert left[:5].tolist() == [-1.0] * 5
+    assert 0 < left[5] < 1e308
     assert subtract_from_radii(np.empty(0), np.empty(0)).shape == (0,)
 
 

@@ -105,7 +105,7 @@ def _log_scaled_lambda_debye(order, z, series):
 
 @njit(cache=True, nogil=True)
 def _log_scaled_lambdas(order, z, n_steps, series_top, series_above):
-    """Logs of Lambda_order(z) exp(-z) and Lambda_{order+1}(z) exp(-z), order > -1.
+    """Return the logs of Lambda_order(z) exp(-z) and Lambda_{order+1}(z) exp(-z), order > -1.
 
     Debye's expansion at the orders `order + n_steps` and one above, then recurrence downwards.
     """
