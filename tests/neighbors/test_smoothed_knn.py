@@ -27,7 +27,8 @@ SKIPS = {
 }
 
 
-@pytest.mark.parametrize("n_levels", [None, 20])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_levels", [None, 5])
 def test_scikit_learn_checks(n_levels):
     """Every check of the generated list ran and passed, but for the written list of skips."""
     estimator = SmoothedKNNClassifier(n_levels=n_levels)
@@ -274,7 +275,7 @@ def test_extreme_but_legal():
     X, y, X_test = blobs()
     # A constant column, an outlier among the training rows, a huge and a tiny sigma, K = n.
     X = np.hstack([X, np.full((40, 1), 7.0)])
-    X_test = np.hstack([X_test, np.full((15, 1), 7.0)])
+    X_test = np.hstack([X_test, np.full((15, 1), 7.0)])[:4]
     expected = SmoothedKNNClassifier(3).fit(X, y).certify(X_test)
     outlier = X.copy()
     outlier[5] = 1e200
@@ -306,13 +307,13 @@ def test_in_searches_and_pipelines():
     search = GridSearchCV(
         pipeline,
         {"smoothedknnclassifier__sigma": [0.02, 0.1, 1.0]},
-        scoring=make_certified_scorer("accuracy", radius=0.05),
+        scoring=make_certified_scorer("accuracy", radius=0.1),
         cv=3,
     ).fit(X, y)
     assert search.best_params_ == {"smoothedknnclassifier__sigma": 0.1}
     y_pred, radii = sksmooth.certify(search, X[::10])
     assert_array_equal(y_pred, search.predict(X[::10]))
-    assert (radii >= 0.05).mean() > 0.8
+    assert (radii >= 0.1).mean() > 0.8
     scores = cross_val_score(
         pipeline, X, y, cv=3, scoring=make_certified_scorer("rate", radius=0.1)
     )
