@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import njit
 
-from ._noncentral_chi import PIECE_WIDTH, evaluate, evaluate_piece
+from ._noncentral_chi import evaluate, integrate_row
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
@@ -131,21 +131,18 @@ def probability_of_fewer(a):
 
 
 @njit(cache=True, nogil=True)
-def at_least(u, labels, n_classes, n_neighbors, pool, upper, start, first, stop):
+def at_least(cdf, sf, labels, n_classes, n_neighbors):
     """For each class: chance that K rows, and of them enough of this class to win, are closer.
 
     An upper bound: the smaller of the chances of "at least K rows of any class" and "at least K/C
-    rows of this class", at the one tabulated distance. Both are sums of positive terms.
+    rows of this class". Both are sums of positive terms.
     """
-    cdf, sf, _ = evaluate(pool, upper, start, first, stop, u)
     least = (n_neighbors + n_classes - 1) // n_classes
     of_all = np.zeros(n_neighbors + 1)
     of_class = np.zeros((n_classes, least + 1))
     of_all[0] = 1.0
     of_class[:, 0] = 1.0
-    for i in range(u.size):
-        if cdf[i] == 0.0:
-            break  # rows are sorted: all further ones are out of the window too
+    for i in range(cdf.size):
         _count_row(of_all, cdf[i], sf[i])
         _count_row(of_class[labels[i]], cdf[i], sf[i])
     return np.minimum(of_class[:, least], of_all[n_neighbors])
@@ -162,8 +159,31 @@ def _count_row(chances, cdf, sf):
 
 
 @njit(cache=True, nogil=True)
-def node_integrands(u, labels, n_classes, n_neighbors, pool, upper, start, first, stop):
-    """For each tabulated distance: win densities, and the chance that fewer than K are closer.
+def integrand(cdf, sf, pdf, labels, n_neighbors, density):
+    """Win densities at one distance, into `density`; returns the chance of fewer than K closer.
+
+    Parameters
+    ----------
+    cdf, sf, pdf : ndarray of shape (n,)
+        F, 1 - F and f there, of the n nearest rows; all others have F = 0.
+    labels : ndarray of shape (>= n,)
+        Class indices.
+    n_neighbors : int
+    density : ndarray of shape (n_classes,)
+        Output.
+    """
+    a = np.zeros((density.size, n_neighbors))
+    b = np.zeros((density.size, n_neighbors))
+    a[:, 0] = 1.0
+    for i in range(cdf.size):
+        add_row(a, b, labels[i], cdf[i], sf[i], pdf[i])
+    win_densities(a, b, density)
+    return probability_of_fewer(a)
+
+
+@njit(cache=True, nogil=True)
+def integrands_by_tables(u, labels, n_classes, n_neighbors, pool, upper, start, first, stop):
+    """For each tabulated distance: win densities, the chance of fewer than K closer, and bounds.
 
     Parameters
     ----------
@@ -178,31 +198,34 @@ def node_integrands(u, labels, n_classes, n_neighbors, pool, upper, start, first
     -------
     density : ndarray of shape (n_nodes, n_classes)
     fewer : ndarray of shape (n_nodes,)
+    closer : ndarray of shape (n_classes,)
+        `at_least` at the first distance.
     """
-    n_nodes = start.size
-    density = np.empty((n_nodes, n_classes))
-    fewer = np.empty(n_nodes)
-    a = np.empty((n_classes, n_neighbors))
-    b = np.empty((n_classes, n_neighbors))
-    for node in range(n_nodes):
-        a[:] = 0.0
-        a[:, 0] = 1.0
-        b[:] = 0.0
-        n_pieces = stop[node] - start[node]
-        for i in range(u.size):
-            position = u[i] / PIECE_WIDTH - first[node]
-            if position >= n_pieces:
-                break  # this row and all further ones have F below the floor
-            if position < 0.0:
-                cdf, sf, pdf = 1.0, 0.0, 0.0
-            else:
-                piece = int(position)
-                v = 2.0 * (position - piece) - 1.0
-                cdf, sf, pdf = evaluate_piece(pool, upper, start[node] + piece, v)
-            add_row(a, b, labels[i], cdf, sf, pdf)
-        win_densities(a, b, density[node])
-        fewer[node] = probability_of_fewer(a)
-    return density, fewer
+    density = np.empty((start.size, n_classes))
+    fewer = np.empty(start.size)
+    closer = np.empty(n_classes)
+    for node in range(start.size):
+        cdf, sf, pdf = evaluate(pool, upper, start[node], first[node], stop[node], u)
+        fewer[node] = integrand(cdf, sf, pdf, labels, n_neighbors, density[node])
+        if node == 0:
+            closer[:] = at_least(cdf, sf, labels, n_classes, n_neighbors)
+    return density, fewer, closer
+
+
+@njit(cache=True, nogil=True)
+def integrands_by_rows(u, labels, n_classes, n_neighbors, r, density_args, points, weights):
+    """`integrands_by_tables` at ascending distances r, by integrating each row's density."""
+    cdf = np.empty((u.size, r.size))
+    sf = np.empty((u.size, r.size))
+    pdf = np.empty((u.size, r.size))
+    for i in range(u.size):
+        integrate_row(r, u[i], density_args, points, weights, cdf[i], sf[i], pdf[i])
+    cdf, sf, pdf = cdf.T.copy(), sf.T.copy(), pdf.T.copy()
+    density = np.empty((r.size, n_classes))
+    fewer = np.empty(r.size)
+    for node in range(r.size):
+        fewer[node] = integrand(cdf[node], sf[node], pdf[node], labels, n_neighbors, density[node])
+    return density, fewer, at_least(cdf[0], sf[0], labels, n_classes, n_neighbors)
 
 
 @njit(cache=True, nogil=True)
@@ -258,6 +281,8 @@ def quantized_wins(
     both = np.empty((n_classes, n_neighbors))
     kth = np.zeros((n_classes, n_neighbors))
     unused = np.zeros((n_classes, n_neighbors))
+    order = np.argsort(u)
+    ascending = u[order]
     cdf = np.zeros(n_rows)  # below this level
     sf = np.ones(n_rows)
     for level in range(n_levels):
@@ -270,10 +295,15 @@ def quantized_wins(
             add_row(suffix, unused, c, cdf[i], sf[i], 0.0)
         if probability_of_fewer(suffix) < floor:
             break
+        new_cdf, new_sf = np.ones(n_rows), np.zeros(n_rows)
         if level < n_levels - 1:
-            new_cdf, new_sf, _ = evaluate(pool, upper, start[level], first[level], stop[level], u)
-        else:
-            new_cdf, new_sf = np.ones(n_rows), np.zeros(n_rows)
+            near_cdf, near_sf, _ = evaluate(
+                pool, upper, start[level], first[level], stop[level], ascending
+            )
+            new_cdf[order[near_cdf.size :]] = 0.0
+            new_sf[order[near_cdf.size :]] = 1.0
+            new_cdf[order[: near_cdf.size]] = near_cdf
+            new_sf[order[: near_cdf.size]] = near_sf
         # Rows before it are closer when in this level or below.
         prefix[:] = 0.0
         prefix[:, 0] = 1.0

@@ -41,6 +41,11 @@ PIECE_WIDTH = 1.0 / 8.0
 DEGREE = 12
 N_COEFFICIENTS = DEGREE + 1
 
+# Panels of `integrate_row`: 8 Gauss-Legendre nodes on this width leave 1e-7 of the value at a slope
+# of log f of 38, and 1e-12 at 20.
+PANEL_WIDTH = 1.0 / 4.0
+PANEL_POINTS, PANEL_WEIGHTS = np.polynomial.legendre.leggauss(8)
+
 # By Gaussian concentration of the 1-Lipschitz norm, a row whose mean distance is more than t away
 # from r has F (or 1 - F) below exp(-t^2/2); 37.6 makes that 1e-307. The cut mass is part of
 # `_plain.PROBABILITY_FLOOR`.
@@ -222,7 +227,7 @@ class NoncentralChiTables:
     def __init__(self, n_features: int) -> None:
         self.n_features = n_features
         self._lock = threading.Lock()
-        self._density_args = self._density_params(n_features)
+        self.density_args = self._density_params(n_features)
         nodes = np.cos((np.arange(N_COEFFICIENTS) + 0.5) * math.pi / N_COEFFICIENTS)
         self._points = nodes
         # Exact arithmetic would change nothing: the condition number is about 1e4.
@@ -265,7 +270,7 @@ class NoncentralChiTables:
         upper = np.zeros(n_pieces, dtype=np.bool_)
         _fill_table(
             r, first, n_pieces, sf_start, self._points, self._to_monomial,
-            self._density_args, coefficients, upper,
+            self.density_args, coefficients, upper,
         )  # fmt: skip
         return first, coefficients, upper
 
@@ -323,18 +328,57 @@ def evaluate_piece(pool, upper, piece, v):
 
 @njit(cache=True, nogil=True)
 def evaluate(pool, upper, start, first, stop, u):
-    """F, 1 - F and f of one table for an array u >= 0: for tests and quantised levels."""
-    cdf = np.empty(u.size)
-    sf = np.empty(u.size)
-    pdf = np.empty(u.size)
-    for i in range(u.size):
+    """F, 1 - F and f of one table for an ascending array u >= 0.
+
+    The arrays end where F falls below the window: for all further u it is negligible.
+    """
+    n = np.searchsorted(u, (first + stop - start) * PIECE_WIDTH)
+    cdf = np.empty(n)
+    sf = np.empty(n)
+    pdf = np.empty(n)
+    for i in range(n):
         position = u[i] / PIECE_WIDTH - first
         if position < 0.0:
             cdf[i], sf[i], pdf[i] = 1.0, 0.0, 0.0
-        elif position >= stop - start:
-            cdf[i], sf[i], pdf[i] = 0.0, 1.0, 0.0
         else:
-            piece = int(position)
+            piece = min(int(position), stop - start - 1)
             v = 2.0 * (position - piece) - 1.0
             cdf[i], sf[i], pdf[i] = evaluate_piece(pool, upper, start + piece, v)
     return cdf, sf, pdf
+
+
+@njit(cache=True, nogil=True)
+def integrate_row(r, u, density_args, points, weights, cdf, sf, pdf):
+    """F, 1 - F and f of one row at ascending distances r, without tables.
+
+    Gauss-Legendre panels of f between the distances, summed from the left for F and from the right
+    for 1 - F: positive terms, with the same accuracy as the tables.
+    """
+    mean_square = density_args[0] + u * u
+    low = max(math.sqrt(max(mean_square - 1.0, 0.0)) - REACH, 0.0)
+    high = math.sqrt(mean_square) + REACH
+    n = r.size
+    gain = np.zeros(n + 1)
+    position = low
+    for j in range(n + 1):
+        end = high if j == n else min(max(r[j], low), high)
+        while position < end:
+            half = 0.5 * min(end - position, PANEL_WIDTH)
+            for k in range(points.size):
+                x = position + half * (1.0 + points[k])
+                gain[j] += half * weights[k] * _densities(x, u, *density_args)[0]
+            # Adding the rest exactly ends the loop, whatever the rounding.
+            position = end if end - position <= PANEL_WIDTH else position + 2.0 * half
+    below = 0.0
+    for j in range(n):
+        below += gain[j]
+        cdf[j] = below
+    above = 0.0
+    for j in range(n - 1, -1, -1):
+        above += gain[j + 1]
+        if cdf[j] < 0.5:
+            sf[j] = 1.0 - cdf[j]
+        else:
+            sf[j] = above
+            cdf[j] = 1.0 - above
+        pdf[j] = _densities(r[j], u, *density_args)[0] if low < r[j] < high else 0.0

@@ -22,8 +22,15 @@ import math
 
 import numpy as np
 
-from ._kernels import at_least, node_integrands
-from ._noncentral_chi import DEEP_ERROR, REACH, RELATIVE_ERROR, NoncentralChiTables
+from ._kernels import integrands_by_rows, integrands_by_tables
+from ._noncentral_chi import (
+    DEEP_ERROR,
+    PANEL_POINTS,
+    PANEL_WEIGHTS,
+    REACH,
+    RELATIVE_ERROR,
+    NoncentralChiTables,
+)
 
 #: Added to every upper bound. It covers rows outside their table's window (F below 1e-307 each)
 #: and underflow below 1e-308, for up to 1e9 rows and a thousand neighbours.
@@ -41,6 +48,11 @@ _CUT_MARGIN = 1.0 + 1e-5
 
 _FIRST_STEP = 0.25
 _N_HALVINGS = 12
+
+# Distance from sqrt(n_features) past which a test input hardly shares distances with others, and
+# the number of rows below which integrating their densities is then cheaper than making tables (a
+# table and about 5 rows cost the same, and a typical range has 300 distances).
+_FAR, _FEW = 60.0, 1500
 # Units of w by which the range grows: the first time, and at most.
 _CHUNK, _MAX_CHUNK = 2.0, 6.0
 
@@ -101,24 +113,22 @@ class _Integral:
         center = r + math.log(-math.expm1(-r))
         self.low = math.floor((center - 2.0 * _CHUNK) / self.step)
         self.high = math.ceil((center + _CHUNK) / self.step)
-        self.density, self.fewer = self._nodes(np.arange(self.low, self.high + 1))
+        # Tables pay off where many test inputs share their distances. Far out, each input has its
+        # own, and few rows are in reach. The choice depends on this input alone.
+        self._by_rows = center > math.sqrt(tables.n_features) + _FAR and u.size <= _FEW
+        self.density, self.fewer, self.closer = self._nodes(np.arange(self.low, self.high + 1))
 
     def _nodes(self, index: np.ndarray):
         w = index * self.step
         r = _softplus(w)
-        density, fewer = node_integrands(*self._args, *self._tables.get(r))
-        return density * np.exp(w - r)[:, None], fewer  # dr/dw = exp(w) / (1 + exp(w))
-
-    def _left_bound(self) -> np.ndarray:
-        """Chance that the K-th row is closer than the first node, with class c winning."""
-        r = _softplus(np.array([self.low * self.step]))
-        pool, upper, start, first, stop = self._tables.get(r)
-        return at_least(*self._args, pool, upper, start[0], first[0], stop[0]) * _CUT_MARGIN
-
-    def _append(self, new, at_end: bool) -> None:
-        for name, part in zip(("density", "fewer"), new, strict=True):
-            parts = (getattr(self, name), part)
-            setattr(self, name, np.concatenate(parts if at_end else parts[::-1]))
+        if self._by_rows:
+            density, fewer, closer = integrands_by_rows(
+                *self._args, r, self._tables.density_args, PANEL_POINTS, PANEL_WEIGHTS
+            )
+        else:
+            density, fewer, closer = integrands_by_tables(*self._args, *self._tables.get(r))
+        # dr/dw = exp(w) / (1 + exp(w))
+        return density * np.exp(w - r)[:, None], fewer, closer
 
     def grow(self) -> tuple[np.ndarray, float]:
         """Widen the range until what is cut is negligible; returns the bounds on both cuts."""
@@ -126,15 +136,18 @@ class _Integral:
         largest = math.ceil(_MAX_CHUNK / self.step)
         while True:
             goal = _CUT_SHARE * np.maximum(self.integral(), PROBABILITY_FLOOR)
-            left = self._left_bound()
+            left = self.closer * _CUT_MARGIN
             right = float(self.fewer[-1]) * _CUT_MARGIN
             if (left > goal).any():
-                self._append(self._nodes(np.arange(self.low - n_left, self.low)), at_end=False)
+                density, fewer, self.closer = self._nodes(np.arange(self.low - n_left, self.low))
+                self.density = np.concatenate([density, self.density])
+                self.fewer = np.concatenate([fewer, self.fewer])
                 self.low -= n_left
                 n_left = min(2 * n_left, largest)
             elif right > goal.min():
-                new = self._nodes(np.arange(self.high + 1, self.high + n_right + 1))
-                self._append(new, at_end=True)
+                density, fewer, _ = self._nodes(np.arange(self.high + 1, self.high + n_right + 1))
+                self.density = np.concatenate([self.density, density])
+                self.fewer = np.concatenate([self.fewer, fewer])
                 self.high += n_right
                 n_right = min(2 * n_right, largest)
             else:
@@ -144,12 +157,12 @@ class _Integral:
         """Halve the step."""
         self.step /= 2.0
         self.low, self.high = 2 * self.low, 2 * self.high
-        odd = self._nodes(np.arange(self.low + 1, self.high, 2))
-        for name, part in zip(("density", "fewer"), odd, strict=True):
-            old = getattr(self, name)
-            merged = np.empty((old.shape[0] + part.shape[0], *old.shape[1:]))
-            merged[::2], merged[1::2] = old, part
-            setattr(self, name, merged)
+        odd, fewer_odd, _ = self._nodes(np.arange(self.low + 1, self.high, 2))
+        density = np.empty((self.high - self.low + 1, odd.shape[1]))
+        fewer = np.empty(self.high - self.low + 1)
+        density[::2], density[1::2] = self.density, odd
+        fewer[::2], fewer[1::2] = self.fewer, fewer_odd
+        self.density, self.fewer = density, fewer
 
     def integral(self, coarser: int = 1) -> np.ndarray:
         """Trapezoidal sums at `coarser` times the step; the cut ends are bounded elsewhere."""

@@ -169,9 +169,7 @@ def test_at_least_is_an_upper_bound_and_exact_where_it_should_be():
         labels = rng.integers(0, n_classes, 8)
         pool, upper, start, first, stop = table.get(np.array([r]))
         cdf, sf, _ = evaluate(pool, upper, start[0], first[0], stop[0], u)
-        bound = at_least(
-            u, labels, n_classes, n_neighbors, pool, upper, start[0], first[0], stop[0]
-        )
+        bound = at_least(cdf, sf, labels, n_classes, n_neighbors)
         least = -(-n_neighbors // n_classes)
         closer = np.array(list(np.ndindex(*(2,) * 8)))
         chance = np.where(closer, cdf, sf).prod(axis=1)
@@ -181,6 +179,22 @@ def test_at_least_is_an_upper_bound_and_exact_where_it_should_be():
             both = chance[enough & (closer.sum(axis=1) >= n_neighbors)].sum()
             assert bound[c] >= both * (1 - 1e-12)
             assert bound[c] == pytest.approx(min(of_all, chance[enough].sum()), rel=1e-12)
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 5, 61, 3072])
+def test_rows_integrated_one_by_one_agree_with_tables(n_features, monkeypatch):
+    rng = np.random.default_rng(n_features)
+    far = 3.0 * np.sqrt(n_features) + 100.0
+    for spread, n_classes, n_neighbors in [(0.1, 2, 3), (5.0, 3, 4), (60.0, 2, 1)]:
+        u = far + rng.uniform(0, spread, size=12)
+        labels = np.arange(12) % n_classes
+        by_rows, by_tables = (
+            _plain.win_probabilities(u, labels, n_classes, n_neighbors, tables(n_features))
+            for monkeypatch_few in (12, 11)
+            if monkeypatch.setattr(_plain, "_FEW", monkeypatch_few) is None
+        )
+        for one, other in zip(by_rows, by_tables, strict=True):
+            np.testing.assert_allclose(one, other, rtol=2e-7, atol=1.1e-290)
 
 
 def test_far_apart_rows_need_few_nodes():
