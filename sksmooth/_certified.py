@@ -125,10 +125,9 @@ class ThreatModel:
                 "confidence_level must be None for an exact certificate and a number in (0, 1) for "
                 f"another. Got exact={self.exact!r}, confidence_level={level!r}."
             )
-        if not isinstance(self.n_statements, numbers.Integral) or self.n_statements < 1:
-            raise ValueError(
-                f"n_statements must be an integer of at least 1. Got {self.n_statements!r}."
-            )
+        count: Any = self.n_statements
+        if not isinstance(count, numbers.Integral) or count < 1:
+            raise ValueError(f"n_statements must be an integer of at least 1. Got {count!r}.")
 
     @property
     def changed(self) -> str:
@@ -166,7 +165,7 @@ class ThreatModel:
         Certifies against changes of training features, by l2 norm in feature units, exactly, \
 for training sets with the same classes.
         """
-        if self.exact:
+        if self.confidence_level is None:
             how_sure = "exactly"
         else:
             # Every digit: rounded, 0.9999999 would read as 1.

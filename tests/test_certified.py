@@ -123,6 +123,20 @@ class Untagged:
         return X
 
 
+class OtherSearch(BaseEstimator):
+    """A search of another package: known by its best_estimator_ alone."""
+
+    def __init__(self, estimator):
+        self.estimator = estimator
+
+    def fit(self, X, y):
+        self.best_estimator_ = clone(self.estimator).fit(X, y)
+        return self
+
+    def predict(self, X):
+        return self.best_estimator_.predict(X)
+
+
 class Resampler(BaseEstimator):
     """As in imbalanced-learn: it acts in `fit` and has no `transform`."""
 
@@ -217,6 +231,7 @@ WRAPPED = {
         make_pipeline(STATELESS, GridSearchCV(Sign(), {"tail": [0.1, 0.2]}, cv=2)),
         2,
     ),
+    "search of another package": (OtherSearch(make_pipeline(STATELESS, Sign())), 2),
     "search in a search": (
         GridSearchCV(GridSearchCV(Sign(), {"tail": [0.1]}, cv=2), {"cv": [2, 3]}, cv=2),
         1,
@@ -324,8 +339,17 @@ UNFITTED = {
 
 @pytest.mark.parametrize("name", UNFITTED)
 def test_what_is_not_fitted_is_an_error(name, data):
-    with pytest.raises(NotFittedError, match="not fitted"):
-        certify(clone(UNFITTED[name]) if "frozen" not in name else UNFITTED[name], data[0])
+    model = UNFITTED[name]
+    outermost = model.estimator if isinstance(model, FrozenEstimator) else model
+    for function in (lambda est: certify(est, data[0]), find_certifier):
+        if function is find_certifier and isinstance(outermost, Sign):
+            assert find_certifier(model) is outermost
+            continue
+        # It names what the user has at hand and forgot to fit.
+        with pytest.raises(
+            NotFittedError, match=f"^This {type(outermost).__name__} instance is not"
+        ):
+            function(model)
 
 
 def test_a_step_that_is_not_fitted_is_an_error_without_a_warning(data):
@@ -387,6 +411,7 @@ def test_no_certificate_is_an_error_that_names_what_has_none(data):
         ([StandardScaler()], ["StandardScaler"]),
         ([Normalizer(), StandardScaler(), PCA(2)], ["StandardScaler", "PCA"]),
         ([make_pipeline(Normalizer(), make_pipeline(MinMaxScaler()))], ["MinMaxScaler"]),
+        ([make_pipeline(MinMaxScaler(), Normalizer(), PCA(2))], ["MinMaxScaler", "PCA"]),
         ([make_pipeline(Normalizer(), FunctionTransformer())], None),
         ([FeatureUnion([("a", Normalizer()), ("b", PCA(1))])], ["PCA"]),
         ([FeatureUnion([("a", Normalizer()), ("b", "passthrough")])], None),
