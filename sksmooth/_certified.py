@@ -140,6 +140,23 @@ class ThreatModel:
         """
         return " and ".join(_TARGETS[name] for name in self.target)
 
+    @property
+    def how_sure(self) -> str:
+        """How sure each certificate is, in words.
+
+        Returns
+        -------
+        str
+            ``"exactly"``, or the confidence level and what it is a level of.
+        """
+        if self.confidence_level is None:
+            return "exactly"
+        # Every digit: rounded, 0.9999999 would read as 1.
+        level = repr(float(self.confidence_level))
+        if self.n_statements > 1:
+            return f"at joint confidence {level} over {self.n_statements} predictions"
+        return f"at confidence {level} per prediction"
+
     def radius_label(self) -> str:
         """Return a label for an axis or a column of radii.
 
@@ -165,20 +182,12 @@ class ThreatModel:
         Certifies against changes of training features, by l2 norm in feature units, exactly, \
 for training sets with the same classes.
         """
-        if self.confidence_level is None:
-            how_sure = "exactly"
-        else:
-            # Every digit: rounded, 0.9999999 would read as 1.
-            level = repr(float(self.confidence_level))
-            how_sure = f"at confidence {level} per prediction"
-            if self.n_statements > 1:
-                how_sure = f"at joint confidence {level} over {self.n_statements} predictions"
         classes = ""
         if not self.classes_given and self.target != ("test_features",):
             classes = ", for training sets with the same classes"
         return (
             f"Certifies against changes of {self.changed}, by {self.norm} norm in {self.unit}, "
-            f"{how_sure}{classes}."
+            f"{self.how_sure}{classes}."
         )
 
 

@@ -79,7 +79,7 @@ class CertifiedAccuracyDisplay:
     >>> display.radii.tolist(), display.certified_accuracy.tolist()
     ([0.0, 1.0, 2.0, 3.0], [0.5, 0.5, 0.25, 0.0])
     >>> display.line_.get_label()
-    'toy (accuracy = 0.75)'
+    'toy (accuracy = 0.750)'
     """
 
     def __init__(
@@ -319,15 +319,15 @@ class CertifiedAccuracyDisplay:
 
     def _legend_label(self, name: str | None) -> str:
         """Name of the curve, and what a reader must know to compare it with another."""
-        details = [] if self.accuracy is None else [f"accuracy = {self.accuracy:.2f}"]
+        details = [] if self.accuracy is None else [f"accuracy = {self.accuracy:.3f}"]
         # The bounds are only reported; every other parameter can change what a radius means.
         details += [
             f"{key} = {value}"
             for key, value in (self.certify_params or {}).items()
             if key != "return_bounds"
         ]
-        if self.threat_model is not None and self.threat_model.confidence_level is not None:
-            details.append(f"confidence {self.threat_model.confidence_level:g}")
+        if self.threat_model is not None and not self.threat_model.exact:
+            details.append(self.threat_model.how_sure)
         return f"{self._name(name)} ({', '.join(details)})" if details else self._name(name)
 
 

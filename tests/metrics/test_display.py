@@ -85,9 +85,9 @@ def test_labels_from_an_estimator(stump):
     assert display.ax_.get_ylabel() == "certified accuracy"
     # Wrong are -0.5 and 1.5; the row at 0 is right, abstained on, and counted here.
     assert display.accuracy == 0.8
-    assert display.line_.get_label() == "Stump (accuracy = 0.80)"
+    assert display.line_.get_label() == "Stump (accuracy = 0.800)"
     (text,) = display.ax_.get_legend().get_texts()
-    assert text.get_text() == "Stump (accuracy = 0.80)"
+    assert text.get_text() == "Stump (accuracy = 0.800)"
     assert display.figure_ is display.ax_.figure
     assert display.empirical_line_ is None
 
@@ -95,17 +95,19 @@ def test_labels_from_an_estimator(stump):
 def test_legend_says_what_the_radius_depends_on():
     sampled = Stump(confidence_level=0.999).fit(X, Y)
     display = from_estimator(sampled, X, Y, name="mine", certify_params={"n_poisoned": 2})
-    label = "mine (accuracy = 0.80, n_poisoned = 2, confidence 0.999)"
+    label = "mine (accuracy = 0.800, n_poisoned = 2, at confidence 0.999 per prediction)"
     assert display.line_.get_label() == label
     assert display.radii[-1] == 2.0
     display = from_estimator(sampled, X, Y, certify_params={"return_bounds": True})
-    assert display.line_.get_label() == "Stump (accuracy = 0.80, confidence 0.999)"
+    assert (
+        display.line_.get_label() == "Stump (accuracy = 0.800, at confidence 0.999 per prediction)"
+    )
 
 
 def test_pipeline_is_unwrapped():
     pipe = make_pipeline(FunctionTransformer(doubled), Stump())
     display = from_estimator(pipe.fit(X, Y), X, Y)
-    assert display.line_.get_label() == "Stump (accuracy = 0.80)"
+    assert display.line_.get_label() == "Stump (accuracy = 0.800)"
     assert display.radii[-1] == 8.0
 
 
@@ -142,7 +144,7 @@ def test_radii_of_two_threat_models_do_not_share_an_axes(stump):
 def test_axis_without_a_threat_model(stump):
     display = from_predictions(["a"], ["a"], [1.0])
     assert display.ax_.get_xlabel() == "certified radius"
-    assert display.line_.get_label() == "Classifier (accuracy = 1.00)"
+    assert display.line_.get_label() == "Classifier (accuracy = 1.000)"
     named = from_predictions(["a"], ["a"], [1.0], threat_model=stump.threat_model_)
     assert named.ax_.get_xlabel() == stump.threat_model_.radius_label()
 
@@ -150,7 +152,7 @@ def test_axis_without_a_threat_model(stump):
 def test_abstaining_everywhere():
     display = from_predictions([1, -1], [1, -1], [-1, -1])
     assert display.line_.get_xydata().tolist() == [[0, 0], [0, 0]]
-    assert display.line_.get_label() == "Classifier (accuracy = 1.00)"
+    assert display.line_.get_label() == "Classifier (accuracy = 1.000)"
 
 
 def test_counts_get_whole_ticks():
@@ -205,5 +207,5 @@ def test_plot_again_under_another_name(stump):
     _, ax = pyplot.subplots()
     assert display.plot(ax, name="again") is display
     assert display.ax_ is ax and display.line_ is not first
-    assert display.line_.get_label() == "again (accuracy = 0.80)"
+    assert display.line_.get_label() == "again (accuracy = 0.800)"
     assert np.array_equal(display.line_.get_xydata(), first.get_xydata())
