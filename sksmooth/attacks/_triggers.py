@@ -180,6 +180,8 @@ def _check_shape(shape: Any) -> tuple[int, ...]:
 
 def _check_norm(norm: float) -> float:
     """Return `norm` as a float, rounded down where it is an int above 2**53."""
+    if isinstance(norm, np.floating):  # a float32 overflows when compared with 1e100
+        norm = float(norm)
     if norm != 0 and not _NORM_MIN <= norm <= _NORM_MAX:
         raise ValueError(f"norm must be 0 or in [{_NORM_MIN:g}, {_NORM_MAX:g}], got {norm!r}.")
     value = float(norm)

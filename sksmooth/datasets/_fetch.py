@@ -26,7 +26,7 @@ def local_folder(folder: str | os.PathLike[str] | None) -> Path | None:
     if folder is None:
         # An empty variable counts as unset, as an empty PATH entry would mean the current folder.
         folder = os.environ.get(DATA_VARIABLE) or None
-    return None if folder is None else Path(folder)
+    return None if folder is None else Path(folder).expanduser()
 
 
 def existing_file(folder: Path, *parts: str) -> Path:

@@ -134,13 +134,16 @@ def _log_scaled_lambdas(order, z, n_steps, series_top, series_above):
 
 
 @njit(cache=True, nogil=True)
-def _densities(r, u, n_features, log_gamma, n_steps, series_top, series_above):
-    """Density at distance r of a row at distance u, and the same with two features more."""
+def _densities(r, u, gap, n_features, log_gamma, n_steps, series_top, series_above):
+    """Density at distance r of a row at distance u, and the same with two features more.
+
+    `gap` is r - u, given apart because it may be known better than r and u are: far out, the
+    spacing of doubles times the slope of the log density is no small number.
+    """
     half = 0.5 * n_features
     log_lambda, log_lambda_2 = _log_scaled_lambdas(
         half - 1.0, r * u, n_steps, series_top, series_above
     )
-    gap = r - u
     square = 0.5 * r * r
     # 2 r times the density of the noncentral chi-square distribution.
     common = math.log(2.0 / r) + half * math.log(square) - log_gamma - 0.5 * gap * gap
@@ -175,7 +178,9 @@ def _fill_table(
         middle = (first_piece + k + 0.5) * PIECE_WIDTH
         for j in range(n):
             u = middle + half_width * points[j]
-            f_values[j], f2 = _densities(r, u, *density_args)
+            # r and the middle are doubles close to each other, or far apart and then irrelevant.
+            gap = (r - middle) - half_width * points[j]
+            f_values[j], f2 = _densities(r, u, gap, *density_args)
             # -dF/du per unit of the local variable v in [-1, 1].
             g_values[j] = half_width * (u / r) * f2
         for i in range(n):
@@ -355,18 +360,19 @@ def integrate_row(r, u, density_args, points, weights, cdf, sf, pdf):
     for 1 - F: positive terms, with the same accuracy as the tables.
     """
     mean_square = density_args[0] + u * u
-    low = max(math.sqrt(max(mean_square - 1.0, 0.0)) - REACH, 0.0)
-    high = math.sqrt(mean_square) + REACH
+    # All positions are relative to u, where they are exact.
+    low = max(math.sqrt(max(mean_square - 1.0, 0.0)) - REACH, 0.0) - u
+    high = math.sqrt(mean_square) + REACH - u
     n = r.size
     gain = np.zeros(n + 1)
     position = low
     for j in range(n + 1):
-        end = high if j == n else min(max(r[j], low), high)
+        end = high if j == n else min(max(r[j] - u, low), high)
         while position < end:
             half = 0.5 * min(end - position, PANEL_WIDTH)
             for k in range(points.size):
-                x = position + half * (1.0 + points[k])
-                gain[j] += half * weights[k] * _densities(x, u, *density_args)[0]
+                gap = position + half * (1.0 + points[k])
+                gain[j] += half * weights[k] * _densities(u + gap, u, gap, *density_args)[0]
             # Adding the rest exactly ends the loop, whatever the rounding.
             position = end if end - position <= PANEL_WIDTH else position + 2.0 * half
     below = 0.0
@@ -381,4 +387,5 @@ def integrate_row(r, u, density_args, points, weights, cdf, sf, pdf):
         else:
             sf[j] = above
             cdf[j] = 1.0 - above
-        pdf[j] = _densities(r[j], u, *density_args)[0] if low < r[j] < high else 0.0
+        gap = r[j] - u
+        pdf[j] = _densities(r[j], u, gap, *density_args)[0] if low < gap < high else 0.0

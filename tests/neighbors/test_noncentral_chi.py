@@ -6,14 +6,18 @@ from __future__ import annotations
 import mpmath
 import numpy as np
 import pytest
+from scipy import special, stats
 
 from sksmooth.neighbors._noncentral_chi import (
     DEEP_ERROR,
+    PANEL_POINTS,
+    PANEL_WEIGHTS,
     PIECE_WIDTH,
     RELATIVE_ERROR,
     NoncentralChiTables,
     _log_scaled_lambdas,
     evaluate,
+    integrate_row,
 )
 
 from ._oracles import noncentral_chi_exact
@@ -70,6 +74,26 @@ def test_log_bessel_against_mpmath(n_features):
                     exact += mpmath.loggamma(nu + 1) + nu * mpmath.log(2 / mpmath.mpf(z))
                 # Rounding of terms of up to a thousand: 1e-12, a hundredth of what is charged.
                 assert abs(float(got - exact)) < 1e-12 * max(1.0, abs(float(exact)))
+
+
+@pytest.mark.parametrize("far", [1e4, 1e7, 1e10])
+def test_far_out_the_distribution_is_normal(far):
+    """One feature: F is the normal distribution function of r - u, however large both are."""
+    tables = NoncentralChiTables(1)
+    u = np.sort(far + np.random.default_rng(0).uniform(-12.0, 12.0, size=40))
+    r = np.floor(far) + np.array([-1.5, 0.25])
+    by_rows = [np.empty((u.size, 2)) for _ in range(3)]
+    for i in range(u.size):
+        integrate_row(
+            r, u[i], tables.density_args, PANEL_POINTS, PANEL_WEIGHTS, *(a[i] for a in by_rows)
+        )
+    pool, upper, start, first, stop = tables.get(r)
+    for j in range(2):
+        by_table = evaluate(pool, upper, start[j], first[j], stop[j], u)
+        exact = special.ndtr(r[j] - u), special.ndtr(u - r[j]), stats.norm.pdf(r[j] - u)
+        for one, other, truth in zip(by_table, by_rows, exact, strict=True):
+            np.testing.assert_allclose(one, truth, rtol=RELATIVE_ERROR / 10)
+            np.testing.assert_allclose(other[:, j], truth, rtol=RELATIVE_ERROR / 10)
 
 
 def test_window_leaves_out_only_negligible_rows():
