@@ -87,9 +87,9 @@ test-says:
 # --- parts of them --------------------------------------------------------------------------------
 
 .PHONY: test-floor
-test-floor: $(VENV)/floor/.installed ## doctests and tests on the oldest supported dependencies
+test-floor: $(VENV)/floor/.installed ## doctests and core tests on the oldest supported dependencies
 	$(THREADS) $(VENV)/floor/bin/python -m pytest --doctest-modules sksmooth
-	$(THREADS) $(VENV)/floor/bin/python -m pytest $(ARGS)
+	$(THREADS) $(VENV)/floor/bin/python -m pytest -m "not slow" $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/test/.installed ## ruff: rules and format

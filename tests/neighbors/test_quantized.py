@@ -97,13 +97,13 @@ def test_many_levels_tend_to_plain_distance(n_features):
     u, labels = rng.uniform(0.0, 5.0, 20), rng.integers(0, 3, 20)
     plain, _ = _plain.win_probabilities(u, labels, 3, 4, tables(n_features))
     gaps = []
-    for n_levels in (40, 200, 1000):
+    for n_levels in (30, 120, 480):
         edges = _quantized.level_edges(n_levels, n_features, np.ones(n_features))
         wins, upper = _quantized.win_probabilities(u, labels, 3, 4, tables(n_features), edges)
         assert (upper <= wins * (1 + 1e-4) + 1e-289).all()
         gaps.append(np.abs(wins - plain).max())
     # Ties within a level are the only difference: their share falls like 1 / n_levels.
-    assert gaps[1] < gaps[0] / 3 and gaps[2] < gaps[1] / 3 and gaps[2] < 1e-3
+    assert gaps[1] < gaps[0] / 3 and gaps[2] < gaps[1] / 3 and gaps[2] < 2e-3
 
 
 def test_edges_know_nothing_of_the_training_rows_and_lose_no_mass():

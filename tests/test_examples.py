@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The demo, run as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "spam_filter.py"
+
+
+def test_demo_on_the_embedded_data(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE), "--output", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "certify: 100%" in done.stderr  # progress
+    text = done.stdout
+    rows = re.findall(
+        r"^(clean|backdoored) +([\d.]+) +([\d. /]+?) {3,}([\d. /]+)$", text, re.MULTILINE
+    )
+    assert [row[0] for row in rows] == ["clean", "backdoored"]
+    for _, accuracy, certified, rate in rows:
+        certified = [float(v) for v in certified.split(" / ")]
+        rate = [float(v) for v in rate.split(" / ")]
+        assert len(certified) == len(rate) == 5  # R = 0.05, 0.1, 0.2, 0.5, 1
+        assert float(accuracy) > 0.9 and sorted(certified, reverse=True) == certified
+        assert all(a <= r <= 1 for a, r in zip(certified, rate, strict=True))
+        assert certified[0] > 0.9 and certified[-1] > 0.5
+    sure, changed = re.search(
+        r"Of the (\d+) certified at its size, [\d.]+, it changed (\d+)\.", text
+    ).groups()
+    assert int(sure) > 50 and changed == "0"
+    assert (tmp_path / "certified_accuracy.png").read_bytes()[:4] == b"\x89PNG"
+    with open(tmp_path / "certificates.csv", newline="") as file:
+        report = list(csv.DictReader(file))
+    assert len(report) == 114
+    radii = [float(row["radius"]) for row in report]
+    assert sorted(radii) == radii
+    weakest = text.split("The five weakest predictions")[1].splitlines()[2:]
+    assert [line.split()[0] for line in weakest] == [row["test_row"] for row in report[:5]]
