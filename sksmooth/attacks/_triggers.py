@@ -178,7 +178,7 @@ def _check_shape(shape: Any) -> tuple[int, ...]:
     return tuple(int(axis) for axis in axes)
 
 
-def _check_norm(norm: float) -> float:
+def _check_norm(norm: Any) -> float:
     """Return `norm` as a float, rounded down where it is an int above 2**53."""
     if isinstance(norm, np.floating):  # a float32 overflows when compared with 1e100
         norm = float(norm)
