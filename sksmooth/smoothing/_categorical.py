@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sksmooth.smoothing import _flip_lattice
 from sksmooth.smoothing._bounds import (
+    as_float,
     checked_int,
     checked_probability,
     log_bounds,
@@ -26,11 +27,14 @@ from sksmooth.smoothing._rounding import FloatArray
 # takes a third of a second.
 DEFAULT_MAX_RADIUS = 10_000
 
+# Where the number of changes is the caller's: the distribution after so many takes some seconds.
+MAX_CHANGES = 100_000
+
 
 def checked_flip_probability(q: Any, n_categories: int) -> float:
     """Return `q` as a float in (0, (K-1)/K), compared exactly, else raise ValueError."""
     if not isinstance(q, (bool, np.bool_)) and isinstance(q, numbers.Real):
-        value = float(q)
+        value = as_float(q)
         if 0.0 < value < 1.0 and Fraction(value) * n_categories < n_categories - 1:
             return value
     raise ValueError(
@@ -46,7 +50,12 @@ def draw_categorical(
     codes = np.asarray(X)
     if codes.dtype.kind not in "iuf":
         raise ValueError(f"X must hold integer codes. Got an array of dtype {codes.dtype}.")
-    bad = ~((codes >= 0) & (codes < n_categories) & (codes == np.floor(codes)))
+    top = int(np.max(n_categories)) - 1
+    if top > _largest_code(codes.dtype):
+        raise ValueError(
+            f"X must have a dtype that holds every code from 0 to {top}. Got {codes.dtype} instead."
+        )
+    bad = ~((codes >= 0) & (codes <= n_categories - 1) & (codes == np.floor(codes)))
     if np.any(bad):
         where = np.unravel_index(int(np.argmax(bad)), bad.shape)
         top = int(np.broadcast_to(n_categories, codes.shape)[where]) - 1
@@ -58,6 +67,23 @@ def draw_categorical(
     shift = rng.integers(1, n_categories, size=codes.shape)
     shifted = (codes.astype(np.int64) + shift) % n_categories
     return np.where(changed, shifted.astype(codes.dtype), codes)
+
+
+def _largest_code(dtype: np.dtype[Any]) -> int:
+    """Return the largest n for which all integers from 0 to n are exact in `dtype`."""
+    if dtype.kind == "f":
+        return 1 << (int(np.finfo(dtype).nmant) + 1)
+    return int(np.iinfo(dtype).max)
+
+
+def checked_rows(features: Any, labels: Any) -> None:
+    """Raise ValueError if features and labels have different numbers of rows."""
+    shapes = np.shape(features), np.shape(labels)
+    if shapes[0][:1] != shapes[1][:1]:
+        raise ValueError(
+            "X must be a pair of features and labels with equal numbers of rows. "
+            f"Got shapes {shapes[0]} and {shapes[1]}."
+        )
 
 
 def flip_radii(
@@ -93,8 +119,11 @@ def trade_off_by_size(
     """Evaluate ``curve(alpha, size)`` once per distinct integer size."""
     alpha = checked_probability(type_1_error, "type_1_error")
     sizes = np.asarray(size)
-    if sizes.dtype.kind not in "iu" or np.any(sizes < 0):
-        raise ValueError(f"size must hold integers of at least 0. Got {size!r} instead.")
+    if sizes.dtype.kind not in "iu" or np.any(sizes < 0) or np.any(sizes > MAX_CHANGES):
+        raise ValueError(
+            f"size must hold integers of at least 0 and at most {MAX_CHANGES}. "
+            f"Got {size!r} instead."
+        )
     alpha, sizes = np.broadcast_arrays(alpha, sizes)
     result = np.empty(alpha.shape)
     for value in np.unique(sizes):
@@ -124,7 +153,7 @@ class CategoricalNoise:
     ----------
     q : float in (0, (K - 1) / K)
         Probability that a value is replaced.
-    n_categories : int of at least 2, default=2
+    n_categories : int from 2 to 2**53, default=2
         Number K of values in the domain; the values are the codes 0 to K - 1.
 
     Raises
@@ -175,7 +204,7 @@ class CategoricalNoise:
         Raises
         ------
         ValueError
-            If a value is not a code of the domain.
+            If a value is not a code of the domain, or the dtype of `X` cannot hold all codes.
 
         Examples
         --------
@@ -196,7 +225,7 @@ class CategoricalNoise:
         ----------
         type_1_error : array-like of float in [0, 1]
             Largest probability of rejecting the clean noise.
-        size : array-like of int of at least 0
+        size : array-like of int from 0 to 100,000
             Number of changed values.
 
         Returns
@@ -209,7 +238,7 @@ class CategoricalNoise:
         InvalidBoundError
             If an error lies outside [0, 1].
         ValueError
-            If a size is not a non-negative integer.
+            If a size is not an integer from 0 to 100,000.
 
         Examples
         --------
@@ -267,16 +296,17 @@ class CategoricalNoise:
         Parameters
         ----------
         p_a : array-like of float in [0, 1], of shape (n_samples,)
-            Lower bounds on the probability of the top class.
+            Lower bounds on the probability of the top class. In float32 or float16, this and the
+            upper bounds below are first moved by one spacing of that type, to the safe side.
         p_b : array-like of float in (0, 1], of shape (n_samples,), default=None
             Upper bounds on the probability of every other class; ``1 - p_a`` where smaller, and
             where not given.
         tail_a : array-like of float in (0, 1], of shape (n_samples,), default=None
             Upper bounds on ``1 - p_a``, used instead of the subtraction, which loses small tails.
             If None, ``1 - p_a`` is rounded up and kept above 2**-53.
-        n_poisoned : int of at least 1, default=None
+        n_poisoned : int from 1 to 2**53, default=None
             If given, the radius is the number of changes in each of this many changed rows.
-        n_coordinates : int of at least 1, default=None
+        n_coordinates : int from 1 to 2**53, default=None
             Number of values that can change at all; radii are capped at it. If None, 10,000.
         bound : {"exact", "kl"}, default="exact"
             "kl" is the closed form of Rosenfeld et al., eq. (5): about half as large, from `p_a`

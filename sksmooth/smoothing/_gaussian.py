@@ -14,6 +14,7 @@ from sksmooth.smoothing._bounds import (
     checked_int,
     checked_probability,
     checked_size,
+    in_units,
     log_bounds,
     ordered_log_bounds,
     positive_float,
@@ -182,7 +183,7 @@ class GaussianNoise:
         0.7405
         """
         alpha = checked_probability(type_1_error, "type_1_error")
-        return gaussian_trade_off(alpha, checked_size(size) / self._scale)
+        return gaussian_trade_off(alpha, in_units(checked_size(size), self._scale))
 
     def radius(
         self,
@@ -197,14 +198,15 @@ class GaussianNoise:
         Parameters
         ----------
         p_a : array-like of float in [0, 1], of shape (n_samples,)
-            Lower bounds on the probability of the top class.
+            Lower bounds on the probability of the top class. In float32 or float16, this and the
+            upper bounds below are first moved by one spacing of that type, to the safe side.
         p_b : array-like of float in (0, 1], of shape (n_samples,), default=None
             Upper bounds on the probability of every other class; ``1 - p_a`` where smaller, and
             where not given.
         tail_a : array-like of float in (0, 1], of shape (n_samples,), default=None
             Upper bounds on ``1 - p_a``, used instead of the subtraction, which loses small tails.
             If None, ``1 - p_a`` is rounded up and kept above 2**-53.
-        n_poisoned : int of at least 1, default=None
+        n_poisoned : int from 1 to 2**53, default=None
             If given, the radius is per row, ``R / sqrt(n_poisoned)``, for this many changed rows.
 
         Returns
@@ -218,7 +220,7 @@ class GaussianNoise:
         InvalidBoundError
             If a bound is NaN or outside its range.
         ValueError
-            If `n_poisoned` is not a positive integer.
+            If `n_poisoned` is out of range.
 
         Examples
         --------
@@ -244,7 +246,7 @@ class GaussianNoise:
             Upper bounds on ``log(1 - p_a)``.
         log_p_b : array-like of float in (-inf, 0], of shape (n_samples,), default=None
             Upper bounds on ``log(p_b)``; `log_tail_a` where smaller, and where not given.
-        n_poisoned : int of at least 1, default=None
+        n_poisoned : int from 1 to 2**53, default=None
             As in :meth:`radius`.
 
         Returns
@@ -257,7 +259,7 @@ class GaussianNoise:
         InvalidBoundError
             If a logarithm is NaN, positive or infinite: tails keep a positive floor.
         ValueError
-            If `n_poisoned` is not a positive integer.
+            If `n_poisoned` is out of range.
 
         Examples
         --------

@@ -13,13 +13,20 @@ from sksmooth.smoothing._bounds import (
     checked_int,
     checked_probability,
     checked_size,
+    in_units,
     log_bounds,
     ordered_log_bounds,
 )
-from sksmooth.smoothing._categorical import CategoricalNoise
+from sksmooth.smoothing._categorical import MAX_CHANGES, CategoricalNoise, checked_rows
 from sksmooth.smoothing._gaussian import GaussianNoise, gaussian_radius
 from sksmooth.smoothing._joint_lattice import joint_radii, joint_shifts, joint_trade_off
 from sksmooth.smoothing._rounding import FloatArray, down, sqrt_upper
+
+# The trade-off moves by at most m / sqrt(2 pi) for a shift of m sigmas: a smaller one than the
+# first is less than the rounding of a standardised distance. Beyond the second nothing is left to
+# either error: isf(alpha) is below 39 for every positive float, and ndtr(39 - 100) is 0.
+_NO_SHIFT = 1e-8
+_ALL_SHIFT = 100.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,8 @@ class JointNoise:
         Raises
         ------
         ValueError
-            As in :meth:`GaussianNoise.draw` and :meth:`CategoricalNoise.draw`.
+            As in :meth:`GaussianNoise.draw` and :meth:`CategoricalNoise.draw`, and if features and
+            labels differ in their numbers of rows.
 
         Examples
         --------
@@ -110,6 +118,7 @@ class JointNoise:
         ((3, 2), (3,))
         """
         features, labels = X
+        checked_rows(features, labels)
         noisy = GaussianNoise(self.sigma).draw(features, rng)
         return noisy, CategoricalNoise(self.q, self.n_categories).draw(labels, rng)
 
@@ -126,7 +135,7 @@ class JointNoise:
             Largest probability of rejecting the clean noise.
         size : array-like of float in [0, inf)
             l2 norm of the change of the features, in the units of the radius.
-        n_flips : int of at least 0, default=0
+        n_flips : int from 0 to 100,000, default=0
             Number of changed labels.
 
         Returns
@@ -139,7 +148,7 @@ class JointNoise:
         InvalidBoundError
             If an error lies outside [0, 1].
         ValueError
-            If a size is negative or not finite, or `n_flips` not a non-negative integer.
+            If a size is negative or not finite, or `n_flips` not an integer from 0 to 100,000.
 
         Examples
         --------
@@ -150,18 +159,18 @@ class JointNoise:
         >>> print(f"{float(noise.trade_off(0.05, 1.0, n_flips=1)):.4f}")
         0.5764
         """
-        n_flips = checked_int(n_flips, "n_flips", minimum=0)
+        n_flips = checked_int(n_flips, "n_flips", minimum=0, maximum=MAX_CHANGES)
         alpha = checked_probability(type_1_error, "type_1_error")
-        alpha, shifts = np.broadcast_arrays(alpha, checked_size(size) / self._scale)
+        alpha, shifts = np.broadcast_arrays(alpha, in_units(checked_size(size), self._scale))
         if n_flips == 0:
             return GaussianNoise(1.0).trade_off(alpha, shifts)
         labels = CategoricalNoise(self.q, self.n_categories)
         result = np.empty(alpha.shape)
         for shift in np.unique(shifts):
             at = shifts == shift
-            if shift > 0.0:
+            if shift > _NO_SHIFT:
                 args = (n_flips, self.q, self.n_categories)
-                result[at] = joint_trade_off(alpha[at], float(shift), *args)
+                result[at] = joint_trade_off(alpha[at], min(float(shift), _ALL_SHIFT), *args)
             else:
                 result[at] = labels.trade_off(alpha[at], n_flips)
         return result
@@ -180,16 +189,17 @@ class JointNoise:
         Parameters
         ----------
         p_a : array-like of float in [0, 1], of shape (n_samples,)
-            Lower bounds on the probability of the top class.
+            Lower bounds on the probability of the top class. In float32 or float16, this and the
+            upper bounds below are first moved by one spacing of that type, to the safe side.
         p_b : array-like of float in (0, 1], of shape (n_samples,), default=None
             Upper bounds on the probability of every other class; ``1 - p_a`` where smaller, and
             where not given.
         tail_a : array-like of float in (0, 1], of shape (n_samples,), default=None
             Upper bounds on ``1 - p_a``. If None, ``1 - p_a`` is rounded up and kept above 2**-53.
-        n_poisoned : int of at least 1, default=None
+        n_poisoned : int from 1 to 2**53, default=None
             If given, the radius is per row, ``R / sqrt(n_poisoned)``, for this many changed rows.
-        n_flips : int of at least 0, or array-like of such, of shape (m,), default=0
-            Numbers of changed labels, in any rows.
+        n_flips : int from 0 to 100,000, or array-like of such, of shape (m,), default=0
+            Numbers of changed labels, in any rows. The largest takes seconds.
 
         Returns
         -------
@@ -257,9 +267,10 @@ class JointNoise:
             n_poisoned = checked_int(n_poisoned, "n_poisoned", minimum=1)
         log_tail_a, log_p_b = ordered_log_bounds(log_tail_a, log_p_b)
         flips = np.asarray(n_flips)
-        if flips.ndim > 1 or flips.dtype.kind not in "iu" or np.any(flips < 0):
+        whole = flips.ndim <= 1 and flips.dtype.kind in "iu"
+        if not whole or np.any(flips < 0) or np.any(flips > MAX_CHANGES):
             raise ValueError(
-                "n_flips must be a non-negative integer or a sequence of such. "
+                f"n_flips must be an integer from 0 to {MAX_CHANGES} or a sequence of such. "
                 f"Got {n_flips!r} instead."
             )
         radii = np.empty(log_tail_a.shape + flips.shape)

@@ -214,4 +214,5 @@ def joint_trade_off(
 
 def joint_radii(shifts: FloatArray, scale: float) -> FloatArray:
     """Scale shifts to radii, rounded down, keeping -1."""
-    return np.where(shifts >= 0.0, np.maximum(down(scale * shifts), 0.0), -1.0)
+    with np.errstate(over="ignore"):  # the largest float is below an overflowed product
+        return np.where(shifts >= 0.0, np.maximum(down(scale * shifts), 0.0), -1.0)

@@ -13,6 +13,7 @@ from sksmooth.smoothing import _flip_lattice
 from sksmooth.smoothing._bounds import checked_int, log_bounds
 from sksmooth.smoothing._categorical import (
     checked_flip_probability,
+    checked_rows,
     draw_categorical,
     flip_radii,
     trade_off_by_size,
@@ -72,6 +73,11 @@ class MixedCategoricalNoise:
             values = checked_int(values, "n_feature_values", minimum=2)
             sizes = [values]
         else:
+            if np.size(values) == 0:
+                raise ValueError(
+                    "n_feature_values must be an integer or a sequence of at least one. "
+                    f"Got {values!r} instead."
+                )
             sizes = [
                 checked_int(k, f"n_feature_values[{i}]", minimum=2) for i, k in enumerate(values)
             ]
@@ -109,7 +115,8 @@ class MixedCategoricalNoise:
         Raises
         ------
         ValueError
-            If a value is not a code of its domain, or `n_feature_values` does not fit the features.
+            If a value is not a code of its domain, a dtype cannot hold all codes, features and
+            labels differ in their numbers of rows, or `n_feature_values` does not fit the features.
 
         Examples
         --------
@@ -128,6 +135,8 @@ class MixedCategoricalNoise:
                 f"n_feature_values has {sizes.size} entries, one per feature. "
                 f"Got features of shape {shape}."
             )
+        if labels is not None:
+            checked_rows(features, labels)
         noisy = draw_categorical(features, self.q, sizes, rng)
         if labels is None:
             return noisy, None
@@ -143,7 +152,7 @@ class MixedCategoricalNoise:
         ----------
         type_1_error : array-like of float in [0, 1]
             Largest probability of rejecting the clean noise.
-        size : array-like of int of at least 0
+        size : array-like of int from 0 to 100,000
             Number of changed values.
 
         Returns
@@ -156,7 +165,7 @@ class MixedCategoricalNoise:
         InvalidBoundError
             If an error lies outside [0, 1].
         ValueError
-            If a size is not a non-negative integer.
+            If a size is not an integer from 0 to 100,000.
 
         Examples
         --------
@@ -186,7 +195,8 @@ class MixedCategoricalNoise:
         Parameters
         ----------
         p_a : array-like of float in [0, 1], of shape (n_samples,)
-            Lower bounds on the probability of the top class.
+            Lower bounds on the probability of the top class. In float32 or float16, this and the
+            upper bounds below are first moved by one spacing of that type, to the safe side.
         p_b : array-like of float in (0, 1], of shape (n_samples,), default=None
             Upper bounds on the probability of every other class; ``1 - p_a`` where smaller, and
             where not given.

@@ -12,6 +12,7 @@ from sksmooth.smoothing._bounds import (
     checked_int,
     checked_probability,
     checked_size,
+    in_units,
     log_bounds,
     ordered_log_bounds,
     positive_float,
@@ -144,7 +145,7 @@ class UniformNoise:
         0.7000
         """
         alpha = checked_probability(type_1_error, "type_1_error")
-        return np.maximum(1.0 - checked_size(size) / self.width - alpha, 0.0)
+        return np.maximum(1.0 - in_units(checked_size(size), self.width) - alpha, 0.0)
 
     def radius(
         self,
@@ -161,17 +162,18 @@ class UniformNoise:
         Parameters
         ----------
         p_a : array-like of float in [0, 1], of shape (n_samples,)
-            Lower bounds on the probability of the top class.
+            Lower bounds on the probability of the top class. In float32 or float16, this and the
+            upper bounds below are first moved by one spacing of that type, to the safe side.
         p_b : array-like of float in (0, 1], of shape (n_samples,), default=None
             Upper bounds on the probability of every other class; ``1 - p_a`` where smaller, and
             where not given.
         tail_a : array-like of float in (0, 1], of shape (n_samples,), default=None
             Upper bounds on ``1 - p_a``. If None, ``1 - p_a`` is rounded up and kept above 2**-53.
-        n_poisoned : int of at least 1, default=None
+        n_poisoned : int from 1 to 2**53, default=None
             With the l1 norm: the radius is that of each of this many changed rows.
         norm : {"l1", "linf"}, default="l1"
             Norm of the change.
-        n_coordinates : int of at least 1, default=None
+        n_coordinates : int from 1 to 2**53, default=None
             With the l_inf norm, and needed there: how many entries can change, in all rows.
 
         Returns

@@ -214,8 +214,15 @@ def test_caps():
     assert noise.radius(0.999999, 1e-9, n_coordinates=5) == 5
     assert noise.radius_from_log(-1e300) == 10_000
     assert noise.radius_from_log(-1e300, n_coordinates=300, bound="kl") == 300
-    with pytest.raises(ValueError, match="n_coordinates must be an integer of at least 1"):
-        noise.radius(0.9, n_coordinates=0)
+    assert noise.radius_from_log(-1e300, n_coordinates=2**53, bound="kl") == 2**53
+    for bad in (0, 2**53 + 1, 2**63, 10**400):
+        with pytest.raises(ValueError, match="n_coordinates must be an integer of at least 1 and"):
+            noise.radius_from_log(-1e300, n_coordinates=bad, bound="kl")
+    with pytest.raises(ValueError, match="max_radius must be an integer of at least 0 and at most"):
+        noise.required_log_tail(2**63)
+    for bad in (100_001, 2**63):
+        with pytest.raises(ValueError, match="size must hold integers .* at most 100000"):
+            noise.trade_off(0.1, [1, bad])
 
 
 def test_kl_bound_and_the_design_values():
@@ -285,6 +292,35 @@ def test_draw_keeps_the_dtype_and_refuses_other_values():
 
 
 @pytest.mark.parametrize(
+    ("dtype", "largest"),
+    [(np.int8, 128), (np.uint8, 256), (np.int16, 2**15), (np.float16, 2049),
+     (np.float32, 2**24 + 1), (np.int64, 2**53), (np.float64, 2**53)],
+)  # fmt: skip
+def test_draw_needs_a_dtype_that_holds_every_code(dtype, largest):
+    # the code K - 1 still fits: nothing wraps, no two codes round to one
+    codes, rng = np.zeros(4000, dtype=dtype), np.random.default_rng(0)
+    noisy = CategoricalNoise(0.9, largest).draw(codes, rng)
+    assert noisy.dtype == dtype and noisy.min() >= 0 and int(noisy.max()) < largest
+    again = CategoricalNoise(0.9, largest).draw(codes.astype(np.int64), np.random.default_rng(0))
+    np.testing.assert_array_equal(noisy.astype(np.int64), again)
+    top = np.array([largest - 1, 0], dtype=dtype)  # accepted as a code
+    assert CategoricalNoise(1e-9, largest).draw(top, rng)[0] == top[0]
+    if largest < 2**53:
+        with pytest.raises(ValueError, match=rf"every code from 0 to {largest}. Got {codes.dtype}"):
+            CategoricalNoise(0.9, largest + 1).draw(codes, rng)
+
+
+def test_half_of_the_noise_up_to_rounding_falls_back_to_the_point_before():
+    # q = 0.5, K huge: Q(<s) is 1/2 less what no sum in float64 can tell apart
+    table = CategoricalNoise(0.5, 2**53).required_log_tail(3)
+    for r, value in enumerate(table):
+        exact = log(critical_tail(outcomes_by_type(0.5, 2**53, r)))
+        assert np.isfinite(value) and 0 < exact - mp.mpf(value)
+        if r < 3:
+            assert exact - mp.mpf(value) < 1e-3
+
+
+@pytest.mark.parametrize(
     ("q", "n_categories"), [(0.5, 2), (0.0, 2), (0.75, 4), (1.0, 3), (-0.1, 2)]
 )
 def test_q_out_of_range(q, n_categories):
@@ -293,10 +329,10 @@ def test_q_out_of_range(q, n_categories):
 
 
 def test_odd_parameters():
-    for bad in (np.nan, "0.1", True, None):
+    for bad in (np.nan, "0.1", True, None, 10**400, -(10**400)):
         with pytest.raises(ValueError, match="q must be a float"):
             CategoricalNoise(bad)
-    for bad in (1, 2.0, "2", True):
+    for bad in (1, 2.0, "2", True, 2**53 + 1, 10**400):
         with pytest.raises(ValueError, match="n_categories must be an integer of at least 2"):
             CategoricalNoise(0.3, bad)
     # just below and far from the limits: still finite and sound

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 import sksmooth.smoothing as smoothing
 from sksmooth.exceptions import InvalidBoundError
+from sksmooth.smoothing._bounds import log_bounds, ordered_log_bounds
 
 from ._noises import NOISES
+from ._oracles import mp
 
 every_noise = pytest.mark.parametrize("case", NOISES)
 ROWS = np.array([0.0, 0.3, 0.5, 0.55, 0.8, 0.99, 0.9999, 1.0])
@@ -165,8 +167,8 @@ def test_rows_poisoned_share_the_radius(case):
             rows = radius(case, p_a, n_poisoned=n)
             for row, whole in zip(rows[one > 0], radius(case, p_a)[one > 0], strict=True):
                 assert n * Fraction(float(row)) ** 2 <= Fraction(float(whole)) ** 2
-    for bad in (0, -1, 1.5, True, "2"):
-        with pytest.raises(ValueError, match="n_poisoned must be an integer of at least 1. Got"):
+    for bad in (0, -1, 1.5, True, "2", 2**53 + 1, 2**63, 10**400):
+        with pytest.raises(ValueError, match="n_poisoned must be an integer of at least 1 and"):
             radius(case, p_a, n_poisoned=bad)
 
 
@@ -201,3 +203,84 @@ def test_bad_sizes_are_refused(case):
     for bad in (-1, np.nan, np.inf):
         with pytest.raises(ValueError, match="size must"):
             trade_off(case, 0.1, bad)
+
+
+@every_noise
+def test_other_kinds_of_values_are_refused(case):
+    for bad in ("0.9", ["0.9"], True, [True], 0.9j, None, [None]):
+        with pytest.raises(InvalidBoundError, match="p_a must hold real numbers"):
+            radius(case, bad)
+        with pytest.raises(InvalidBoundError, match="tail_a must hold real numbers"):
+            radius(case, 0.9, tail_a=[bad])
+        with pytest.raises(InvalidBoundError, match="p_b must hold real numbers"):
+            radius(case, 0.9, [bad])
+        with pytest.raises(InvalidBoundError, match="log_tail_a must hold real numbers"):
+            case.noise.radius_from_log(bad, **case.radius_options)
+        with pytest.raises(InvalidBoundError, match="type_1_error must hold real numbers"):
+            trade_off(case, bad, 1)
+        with pytest.raises(ValueError, match="size must"):
+            trade_off(case, 0.1, bad)
+
+
+@every_noise
+def test_shapes_broadcast_or_are_refused(case):
+    p_a, tails = [0.9, 0.8, 0.7], [0.1, 0.05]
+    one = radius(case, 0.9, tail_a=0.1).tolist()
+    assert radius(case, p_a, tail_a=0.1).tolist() == [one] * 3
+    assert radius(case, p_a, [0.1] * 3, tail_a=0.1).tolist() == [one] * 3
+    assert (
+        radius(case, 0.9, tail_a=tails).tolist() == radius(case, [0.9] * 2, tail_a=tails).tolist()
+    )
+    grid = radius(case, np.array(p_a)[:, None], tail_a=tails)
+    assert grid.tolist() == [radius(case, 0.9, tail_a=tails).tolist()] * 3
+    for args, shapes in [
+        ((p_a, None, tails), r"p_a of shape \(3,\), tail_a of shape \(2,\)"),
+        ((p_a, tails, None), r"p_a of shape \(3,\), p_b of shape \(2,\)"),
+        ((0.9, p_a, tails), r"tail_a of shape \(2,\), p_b of shape \(3,\)"),
+    ]:
+        with pytest.raises(InvalidBoundError, match=shapes):
+            radius(case, args[0], args[1], tail_a=args[2])
+    with pytest.raises(InvalidBoundError, match=r"log_tail_a of shape .* log_p_b of shape"):
+        case.noise.radius_from_log([-1.0] * 3, [-2.0] * 2, **case.radius_options)
+
+
+@given(st.floats(0.0, 1.0), st.sampled_from([1.0, 1e-6, 1e-12, 1e-16, 1e-300]))
+def test_the_tail_is_rounded_up_whatever_p_a(p_a, factor):
+    for p in (p_a * factor, 1.0 - p_a * factor):
+        # in 400 digits, so that 1 - p is exact
+        with mp.workdps(400):
+            exact = mp.log1p(-mp.mpf(p)) if p < 1.0 else -mp.inf
+            assert exact <= float(log_bounds(p, None, None)[0])
+    assert float(log_bounds(1.0, None, None)[0]) >= -53 * float(mp.log(2))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.longdouble])
+@given(value=st.floats(1e-3, 1.0 - 1e-9))
+def test_bounds_of_other_float_types_cover_what_may_have_been_rounded_to_them(dtype, value):
+    # the bounds were some float64 and lost digits on their way: the answer holds for that float64
+    rounded = np.asarray(value).astype(dtype)
+    if dtype == np.longdouble:  # here the digits are lost on the way to float64
+        rounded = rounded + np.finfo(dtype).eps
+    exact = Fraction(*rounded.item().as_integer_ratio())
+    if dtype != np.longdouble:
+        exact = Fraction(value)
+
+    def log(x):
+        return mp.log(mp.mpf(x.numerator) / x.denominator)
+
+    assert log(1 - exact) <= float(log_bounds(rounded, None, None)[0])
+    assert log(exact) <= float(log_bounds(0.0, None, rounded)[0]) <= 0.0
+    assert min(log(exact), log(1 - exact)) <= float(log_bounds(rounded, rounded, None)[1])
+    log_value = float(np.log(value))
+    stored = np.asarray(log_value).astype(dtype)
+    logs = ordered_log_bounds(stored, stored)
+    assert log_value <= float(logs[0]) <= 0.0 and log_value <= float(logs[1]) <= 0.0
+
+
+@every_noise
+def test_a_float32_that_rounds_to_one_has_the_tail_of_its_type(case):
+    p_a = np.float32(1.0 - 1e-9)
+    assert p_a == 1.0
+    assert radius(case, p_a) == radius(case, 0.9, tail_a=np.nextafter(2.0**-24, 1.0))
+    assert radius(case, np.float32(0.0)) == radius(case, np.float32(0.5)) == -1
+    np.testing.assert_array_equal(radius(case, [0, 1]), radius(case, [0.0, 1.0]))  # integers

@@ -10,7 +10,7 @@ from scipy import stats
 from sksmooth.smoothing import GaussianNoise
 
 from ._oracles import mp, ndtr
-from .test_rounding import isf
+from .test_rounding import NEAR_HALF, isf
 
 
 def exact_radius(sigma, log_tail_a, log_p_b):
@@ -72,7 +72,7 @@ def test_p_a_that_rounds_to_one_keeps_a_finite_tail():
     assert noise.radius(1.0, tail_a=1e-17) == pytest.approx(8.4937932, abs=1e-6)
 
 
-@pytest.mark.parametrize("n_poisoned", [2, 3, 7, 10**6, 10**30])
+@pytest.mark.parametrize("n_poisoned", [2, 3, 7, 10**6, 2**53])
 def test_rows_at_the_radius_stay_strictly_below_the_total(n_poisoned):
     noise, log_tail = GaussianNoise(0.3), -12.5
     per_row = mp.mpf(float(noise.radius_from_log(log_tail, n_poisoned=n_poisoned)))
@@ -102,7 +102,7 @@ def test_draw_is_normal(sigma):
         assert abs(np.corrcoef(a, b)[0, 1]) < 5 / np.sqrt(20_000)
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf, "1", True, None])
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf, "1", True, None, 10**400])
 def test_bad_sigma(bad):
     with pytest.raises(ValueError, match="sigma must be a finite float above 0. Got"):
         GaussianNoise(bad)
@@ -117,3 +117,33 @@ def test_bad_shapes():
         GaussianNoise([])
     with pytest.raises(ValueError, match=r"sigma has 2 values, one per feature. Got X of shape"):
         GaussianNoise([1.0, 2.0]).draw(np.zeros((2, 3)), np.random.default_rng(0))
+
+
+def test_strictly_below_the_theorem_near_one_half():
+    # Both quantiles are tiny, rounding is not: the confirmation by the survival function counts.
+    noise = GaussianNoise(1.0)
+    for log_a in NEAR_HALF[NEAR_HALF < np.log(0.5)]:
+        radius = float(noise.radius_from_log(log_a))
+        exact = exact_radius(1.0, log_a, log_a)
+        assert radius == -1.0 or 0 < exact - mp.mpf(radius) < 1e-14, log_a
+    log_b = NEAR_HALF[NEAR_HALF < -0.69]
+    for b, radius in zip(log_b, noise.radius_from_log(-0.69, log_b), strict=True):
+        assert radius == -1.0 or 0 < exact_radius(1.0, -0.69, b) - mp.mpf(float(radius)) < 1e-14, b
+
+
+@pytest.mark.parametrize("p_b_share", [1e-3, 1e-5])
+def test_tiny_p_a_with_a_tinier_p_b(p_b_share):
+    # 1 - p_a rounds either way by up to 1e-4 of p_a; the certificate needs it rounded up
+    p_a = np.concatenate([[1.04467e-12], np.logspace(-12, -11, 20)])
+    p_b = np.concatenate([[3.8087e-16], p_b_share * p_a[1:]])
+    radii = GaussianNoise(1.0).radius(p_a, p_b)
+    for a, b, radius in zip(p_a, p_b, radii, strict=True):
+        log_a, log_b = mp.log1p(-mp.mpf(float(a))), mp.log(mp.mpf(float(b)))
+        exact = (isf(log_a, -7.0) + isf(log_b, 8.0)) / 2
+        # down by one or two roundings of 1 - p_a: 2.2e-16 of 1e-12, divided by a hazard near 7
+        assert radius > 0 and 0 < exact - mp.mpf(float(radius)) < 1e-4
+
+
+def test_trade_off_of_changes_beyond_the_largest_float():
+    # alpha = 0 never rejects: both noises see every value
+    assert GaussianNoise(1e-10).trade_off([0.0, 1e-300, 0.5, 1.0], 1e308).tolist() == [1, 0, 0, 0]

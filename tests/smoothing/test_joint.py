@@ -161,3 +161,53 @@ def test_odd_parameters():
     assert noise.radius(0.5 + 2**-53, n_flips=1) == -1
     edge = float(np.exp(CategoricalNoise(0.3).required_log_tail(1)[1]))
     assert 0 <= float(noise.radius(0.5, tail_a=edge * (1 - 1e-13), n_flips=1)) < 1e-5
+
+
+class StillFeatures(np.random.Generator):
+    """A generator whose normal draws are always the same."""
+
+    def standard_normal(self, size=None):
+        return np.ones(size)
+
+
+def test_label_noise_changes_with_the_generator_and_not_with_the_feature_noise():
+    X, y = np.zeros((200, 3)), np.zeros(200, dtype=int)
+    noise = JointNoise(2.0, 0.4, 3)
+    one = np.random.default_rng(7)
+    noisy_X, noisy_y = noise.draw((X, y), np.random.default_rng(7))
+    np.testing.assert_array_equal(noisy_X, GaussianNoise(2.0).draw(X, one))
+    np.testing.assert_array_equal(noisy_y, CategoricalNoise(0.4, 3).draw(y, one))
+    # the same feature noise, other labels
+    draws = [noise.draw((X, y), StillFeatures(np.random.PCG64(seed))) for seed in (0, 1)]
+    np.testing.assert_array_equal(draws[0][0], draws[1][0])
+    assert (draws[0][1] != draws[1][1]).any()
+
+
+def test_rows_of_features_and_labels_must_match():
+    noise = JointNoise(1.0, 0.3)
+    with pytest.raises(ValueError, match=r"equal numbers of rows. Got shapes \(3, 2\) and \(2,\)"):
+        noise.draw((np.zeros((3, 2)), [0, 1]), np.random.default_rng(0))
+
+
+@pytest.mark.filterwarnings("error")
+def test_extreme_sizes():
+    noise, alpha = JointNoise(1.0, 0.3), [0.0, 1e-300, 0.1, 1.0]
+    labels = CategoricalNoise(0.3).trade_off(alpha, 2)
+    for size in (5e-324, 1e-300, 1e-9, 1.1e-8):
+        # m / sqrt(2 pi) of the shift itself, and the roundings of standardised distances near 1/m
+        np.testing.assert_allclose(noise.trade_off(alpha, size, n_flips=2), labels, atol=1e-6)
+    for size in (99.0, 101.0, 1e300):
+        assert noise.trade_off(alpha, size, n_flips=2).tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert float(JointNoise(1e-300, 0.3).trade_off(0.1, 1e300, n_flips=1)) == 0.0
+    assert np.isfinite(JointNoise(1e308, 0.3).radius_from_log(-1e4, n_flips=1))
+
+
+def test_numbers_of_flips_are_capped():
+    noise = JointNoise(1.0, 0.3)
+    for bad in (100_001, 2**63, [1, 2**63], 10**400):
+        with pytest.raises(ValueError, match="n_flips must be an integer from 0 to 100000"):
+            noise.radius(0.99, n_flips=bad)
+    with pytest.raises(ValueError, match="n_flips must be an integer of at least 0 and at most"):
+        noise.trade_off(0.1, 1.0, n_flips=100_001)
+    # rare noise on labels: the lattice stays short, the largest number is quick
+    assert JointNoise(1.0, 1e-9).radius(0.99, n_flips=100_000) == -1

@@ -60,3 +60,25 @@ def test_odd_parameters():
         noise.draw((np.zeros((2, 3), dtype=int), [0, 1]), np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"codes from 0 to 2. Got 3 at \(1, 1\)"):
         noise.draw(([[1, 2], [0, 3]], None), np.random.default_rng(0))
+    for empty in ([], (), np.array([], dtype=int)):
+        with pytest.raises(ValueError, match="n_feature_values must be an integer or a sequence"):
+            MixedCategoricalNoise(0.3, empty, 2)
+    with pytest.raises(ValueError, match=r"equal numbers of rows. Got shapes \(3, 2\) and \(2,\)"):
+        noise.draw((np.zeros((3, 2), dtype=int), [0, 1]), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="every code from 0 to 299. Got int8"):
+        MixedCategoricalNoise(0.3, (2, 300), 2).draw(
+            (np.zeros((3, 2), dtype=np.int8), None), np.random.default_rng(0)
+        )
+
+
+def test_features_and_labels_are_drawn_one_after_the_other_from_the_same_generator():
+    noise = MixedCategoricalNoise(0.45, 2, 2)
+    X = y = np.zeros(500, dtype=int)
+    draws = [noise.draw((X, y), np.random.default_rng(seed)) for seed in (0, 1)]
+    assert (draws[0][1] != draws[1][1]).any()
+    one = np.random.default_rng(0)
+    alone = CategoricalNoise(0.45)
+    np.testing.assert_array_equal(draws[0][0], alone.draw(X, one))
+    np.testing.assert_array_equal(draws[0][1], alone.draw(y, one))
+    # independent: |correlation| below 5 standard errors
+    assert abs(np.corrcoef(draws[0])[0, 1]) < 5 / np.sqrt(500)

@@ -25,6 +25,11 @@ LOG_TAILS = -np.concatenate(
     [np.logspace(-300, -20, 29), np.logspace(-19, 5, 300), np.logspace(6, 300, 50)]
 )
 
+# where the quantile is near 0 and the library's may lie on either side of the exact one
+NEAR_HALF = -0.6931471805599453 + np.concatenate(
+    [2.0**-53 * np.arange(-60, 61), [s * x for s in (-1, 1) for x in np.logspace(-14, -2, 60)]]
+)
+
 
 def isf(log_p, start):
     """Invert the survival function at 60 digits by Newton's method in log space."""
@@ -43,6 +48,12 @@ def test_isf_is_below_the_exact_quantile_and_close():
         gap = isf(log_p, lower) - mp.mpf(float(lower))
         # 8 + 4 EPS are charged; the quantile is steep in log p by less than 2 where p is near 1
         assert 0 < gap < 60 * EPS * max(abs(lower), 1.0), log_p
+
+
+def test_isf_is_below_the_exact_quantile_near_one_half():
+    for log_p, lower in zip(NEAR_HALF, normal_isf_lower(NEAR_HALF), strict=True):
+        # the steps down are of EPS, not of EPS times the tiny quantile
+        assert 0 < isf(log_p, lower) - mp.mpf(float(lower)) < 30 * EPS, log_p
 
 
 def test_log_ndtr_is_as_accurate_as_charged():

@@ -97,7 +97,7 @@ def test_scales_with_width_and_handles_deep_tails():
 
 
 def test_odd_parameters():
-    for bad in (0.0, -1.0, np.nan, np.inf, "1", True):
+    for bad in (0.0, -1.0, np.nan, np.inf, "1", True, 10**400):
         with pytest.raises(ValueError, match="width must be a finite float above 0"):
             UniformNoise(bad)
     noise = UniformNoise(1.0)
@@ -109,3 +109,21 @@ def test_odd_parameters():
         noise.radius(0.9, norm="linf")
     with pytest.raises(ValueError, match="and no n_poisoned"):
         noise.radius(0.9, norm="linf", n_coordinates=3, n_poisoned=2)
+    with pytest.raises(ValueError, match="n_coordinates must be an integer of at least 1 and at"):
+        noise.radius(0.9, norm="linf", n_coordinates=2**53 + 1)
+
+
+@pytest.mark.parametrize("n_factors", [1, 3])
+def test_strictly_below_the_theorem_at_the_smallest_widths(n_factors):
+    # a product of denormal numbers rounds by up to half of the smallest one, here a large share
+    p_a = np.linspace(0.55, 0.999, 30)
+    for width in 5e-324 * np.arange(1, 12):
+        radii = UniformNoise(width).radius(p_a, n_poisoned=n_factors)
+        for p, radius in zip(p_a, radii, strict=True):
+            tail = 1 - mp.mpf(float(p))
+            exact = exact_radius(float(width), tail, tail, n_factors)
+            assert 0 < exact - mp.mpf(float(radius)) < 2 * mp.mpf(5e-324)
+
+
+def test_trade_off_of_changes_beyond_the_largest_float():
+    assert UniformNoise(1e-10).trade_off([0.0, 0.5, 1.0], 1e308).tolist() == [0.0, 0.0, 0.0]
