@@ -20,6 +20,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from fractions import Fraction
+from numbers import Real
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -42,6 +43,8 @@ _ELEMENTARY = 16 * _EPS
 # `_beta_slack`.
 _SMALLEST_ERROR = 1e-100
 _MOST_DRAWS = 10_000_000
+# Whole numbers below it, and their sums below it, are exact in float64 and far from int64's end.
+_COUNT_LIMIT = 2**53
 
 
 class ProbabilityBounds(NamedTuple):
@@ -63,7 +66,7 @@ class ProbabilityBounds(NamedTuple):
     >>> from sksmooth.confidence import probability_bounds
     >>> top, p_a, tail_a, p_b = probability_bounds([[990, 10]])
     >>> print(top[0], f"{p_a[0]:.4f} {tail_a[0]:.4f}")
-    0 0.9749 0.0251
+    0 0.9760 0.0240
     """
 
     top: NDArray[np.intp]
@@ -101,6 +104,8 @@ def clopper_pearson(data: ArrayLike, *, error: ArrayLike, side: Side = "lower") 
 
     Raises
     ------
+    TypeError
+        If `data` or `error` does not hold real numbers, or is a masked array.
     ValueError
         If `data`, `error` or `side` is outside these ranges.
 
@@ -149,8 +154,8 @@ def hoeffding(data: ArrayLike, *, error: ArrayLike, side: Side = "lower") -> Flo
     Parameters
     ----------
     data : tuple (successes, n_drawn) or array-like of shape (..., n_draws)
-        Sums of the draws, ``0 <= successes <= n_drawn``, taken as exact, and the number of draws;
-        arrays that broadcast. Or the draws themselves, in [0, 1], along the last axis.
+        Sums of the draws, ``0 <= successes <= n_drawn``, taken as exact, and the number of draws,
+        below 2**53; arrays that broadcast. Or the draws themselves, in [0, 1], on the last axis.
     error : float or array-like in [1e-100, 1)
         Probability with which the bound may be wrong; an array broadcasts with the sums.
     side : {"lower", "upper"}, default="lower"
@@ -163,6 +168,8 @@ def hoeffding(data: ArrayLike, *, error: ArrayLike, side: Side = "lower") -> Flo
 
     Raises
     ------
+    TypeError
+        If `data` or `error` does not hold real numbers, or is a masked array.
     ValueError
         If `data`, `error` or `side` is outside these ranges.
 
@@ -194,12 +201,13 @@ def hoeffding(data: ArrayLike, *, error: ArrayLike, side: Side = "lower") -> Flo
 
 
 # An entry here must, for hard votes, never give a lower bound above the exact one: the proofs for
-# "selection" in `probability_bounds` are about Clopper-Pearson and carry over downwards.
-# Hoeffding's does not: for x below its bound, P(Bin(n, x) >= k) <= exp(-2 n (k/n - x)^2) <= error.
+# "selection" in `probability_bounds` need P(Bin(n, x) >= k) <= error for every x up to the bound,
+# and nothing else of it. Hoeffding's has it: that chance is at most exp(-2 n (k/n - x)^2) <= error.
 _BOUNDS: dict[str, _Bound] = {"clopper-pearson": clopper_pearson, "hoeffding": hoeffding}
 
-# Shares of the error: for the lower bound of the top class, for each upper bound of a rival
-# (None: p_b is tail_a, which needs no statement of its own).
+# Shares of the error: for the lower bound of the top class ("selection" starts from it, see
+# `_level_for_a_majority` and `_level_for_all_classes`), for each upper bound of a rival (None: p_b
+# is tail_a, which needs no statement of its own).
 _SHARES: dict[tuple[str, bool], tuple[float, float | None]] = {
     ("selection", False): (1 / 2, None),
     ("selection", True): (1 / 2, 1 / 4),
@@ -230,8 +238,9 @@ def probability_bounds(
     Parameters
     ----------
     votes : array-like of shape (n_samples, n_classes), or a tuple of two such arrays
-        Whole numbers of votes. With ``correction="holdout"`` the tuple ``(selection, estimation)``
-        of votes from disjoint sets of draws, both fixed in size beforehand.
+        Whole numbers of votes, below 2**53 in each row. With ``correction="holdout"`` the tuple
+        ``(selection, estimation)`` of votes from disjoint sets of draws, both fixed in size
+        beforehand.
     n_drawn : int or array-like of shape (n_samples,), optional
         Number of draws behind each row (of the estimation votes, with a holdout), those that failed
         included; at least the row's sum. Left out, every draw must have voted: all rows then have
@@ -247,7 +256,7 @@ def probability_bounds(
     two_sided : bool, default=False
         Bound the rivals by their own votes. Otherwise ``p_b = tail_a``. Worth its price with three
         classes or more, or with failed draws.
-    n_statements : int, default=1
+    n_statements : int in [1, 2**53], default=1
         Number of rows whose statements shall hold together; divides the error.
 
     Returns
@@ -259,6 +268,8 @@ def probability_bounds(
     ------
     TooFewDrawsError
         If not even unanimous votes would be certifiable for any row; says how many draws would do.
+    TypeError
+        If a parameter is not of the kind named above (masked arrays are refused).
     ValueError
         If a parameter is outside its range, or a row has more votes than draws.
 
@@ -267,18 +278,21 @@ def probability_bounds(
     Write :math:`\alpha` for the error, :math:`L_c` and :math:`U_c` for the bounds of class c,
     :math:`p_c` for its probability (:math:`\sum_c p_c \le 1`), J for the class with most votes.
 
-    **Selection, one-sided.** :math:`p_a = L_J` at :math:`a = \alpha/2`, for any number of classes.
-    Certifiable means :math:`L_J > 1/2`. Only a strict majority has :math:`L_c > 1/2` (for
-    :math:`k \le n/2` the tail at 1/2 is at least 1/2 > a), so a false certificate is one of the
-    disjoint events :math:`\{L_c > \max(1/2, p_c)\}`. If :math:`p_c > 1/2`, which is true of one
-    class at most, its chance is at most a. If :math:`p_c \le 1/2`, compare with a class of
-    probability 1/2, for which it is at most a: the likelihood ratio at :math:`k > n/2` is
+    **Selection, one-sided**, for any number of classes. Let :math:`k_0` be the least count with
+    :math:`L_c > 1/2` at :math:`\alpha/2`, and :math:`g(q) = P(\mathrm{Bin}(n, q) \ge k_0)`, so that
+    :math:`g(1/2) \le \alpha/2 < 1/2` and :math:`k_0 > n/2`. Fewer votes claim nothing:
+    :math:`p_a \le 1/2`. From :math:`k_0` votes on, :math:`p_a` is a value below which every
+    :math:`p > 1/2` is rejected at its own level, which is at least :math:`\alpha/2`:
 
-    .. math:: (2p)^k (2 - 2p)^{n-k} = (4p(1-p))^{n-k} (2p)^{2k-n} \le 2p,
+    .. math:: P(\mathrm{Bin}(n, p) \ge k) \le \alpha - g(1 - p).
 
-    so the chance is at most :math:`2 a p_c`. With a class above 1/2 the sum is at most
-    :math:`a + 2a(1 - p_{top}) \le 2a`, otherwise :math:`2a \sum_c p_c \le 2a = \alpha`. Where
-    :math:`p_a \le 1/2`, nothing is claimed.
+    *One class s has* :math:`p_s > 1/2`. Its claim is false with probability at most
+    :math:`\alpha - g(1 - p_s)`. A claim for any other class takes :math:`k_0` votes; the chances of
+    that sum to :math:`\sum_{c \ne s} g(p_c) \le g(1 - p_s)`, as :math:`g(q) / q` rises on
+    [0, 1/2]: it is the mean over (0, q) of the density of Beta(:math:`k_0, n - k_0 + 1`), which
+    rises up to its mode :math:`(k_0 - 1) / (n - 1) \ge 1/2`. Together at most :math:`\alpha`.
+    *No class has.* The chances of any claim sum to
+    :math:`\sum_c g(p_c) \le \sum_c 2 p_c\, g(1/2) \le \alpha`.
 
     **Selection, two-sided.** Half of the error goes to all lower bounds at once, as
     :math:`(\alpha/2) p_c` to class c: test each value x of :math:`p_c` at level
@@ -304,7 +318,7 @@ def probability_bounds(
     >>> bounds = probability_bounds(votes, n_drawn=1000, confidence_level=0.99)
     >>> for top, p_a, p_b in zip(bounds.top, bounds.p_a, bounds.p_b):
     ...     print(top, f"{p_a:.3f} {p_b:.3f}")
-    0 0.661 0.339
+    0 0.665 0.335
     0 0.302 0.698
     >>> bounds = probability_bounds(
     ...     votes, n_drawn=1000, confidence_level=0.99, two_sided=True
@@ -312,11 +326,10 @@ def probability_bounds(
     >>> print(f"{bounds.p_a[0]:.3f} {bounds.p_b[0]:.3f}")
     0.659 0.238
     """
-    if bound not in _BOUNDS:
-        raise ValueError(f"bound must be one of {sorted(_BOUNDS)}; got {bound!r}.")
-    if (correction, False) not in _SHARES:
-        allowed = sorted({name for name, _ in _SHARES})
-        raise ValueError(f"correction must be one of {allowed}; got {correction!r}.")
+    _check_choice(bound, "bound", set(_BOUNDS))
+    _check_choice(correction, "correction", {name for name, _ in _SHARES})
+    if not isinstance(two_sided, (bool, np.bool_)):
+        raise TypeError(f"two_sided must be True or False; got {two_sided!r}.")
     error = _error_per_statement(confidence_level, n_statements)
     choosing, counts = _split_votes(votes, correction)
     n = _n_drawn_per_row(n_drawn, counts)
@@ -357,17 +370,61 @@ def _pair_bounds(
     """`p_a`, `tail_a`, `p_b` from the votes of the top class and of its strongest rival."""
     top_share, rival_share = _SHARES[correction, two_sided]
     level: Floats = np.full(k.shape, error * top_share)
-    claimed = np.full(k.shape, True)
+    # Where nothing is claimed p_a may be anything up to this value.
+    claimed, unclaimed = np.full(k.shape, True), 0.0
     if correction == "selection" and two_sided:
         level, claimed = _level_for_all_classes(k, n, bound, level)
-    p_a = np.where(claimed, bound((k, n), error=level, side="lower"), 0.0)
+    elif correction == "selection":
+        level, claimed = _level_for_a_majority(k, n, bound, error, level)
+        unclaimed = 0.5
+    p_a = bound((k, n), error=level, side="lower")
     # 1 - p_a as an upper bound for the failures: same statement, no cancellation near p_a = 1.
-    tail_a = np.where(claimed, bound((n - k, n), error=level, side="upper"), 1.0)
+    tail_a = bound((n - k, n), error=level, side="upper")
+    p_a = np.where(claimed, p_a, np.minimum(p_a, unclaimed))
+    tail_a = np.where(claimed, tail_a, np.maximum(tail_a, 1.0 - unclaimed))
     if rival_share is None:
         return p_a, tail_a, tail_a.copy()
     # An upper bound rises with the count: the strongest rival has the greatest.
     p_b = bound((rival, n), error=error * rival_share, side="upper")
     return p_a, tail_a, np.minimum(p_b, tail_a)
+
+
+def _level_for_a_majority(
+    k: Integers, n: Integers, bound: _Bound, error: float, share: Floats
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Find levels ``error - g(1 - p)`` with p <= bound(level), and say who may claim a majority.
+
+    `share`, half of the error, is the first level, as every p > 1/2 may be rejected at it. If all
+    p > 1/2 up to x are rejected, each at its own level (Notes of `probability_bounds`), then so are
+    those from x to the bound at ``error - g(1 - x)``, which is at most theirs. So every step is
+    safe. Three fell short of the limit by at most 0.009 of a Gaussian radius (sigma 1, n from 15 to
+    1e5), and that next to 1/2: higher counts settle faster.
+    """
+    drawn, row = np.unique(n, return_inverse=True)
+    k_0 = _least_majority(drawn, bound, error / 2.0)[row]
+    claimed = k >= k_0
+    votes, n_drawn, least = k[claimed], n[claimed], k_0[claimed]
+    rising = share[claimed]
+    for _ in range(3):
+        x = bound((votes, n_drawn), error=rising, side="lower")
+        others = np.nextafter(1.0 - x, 1.0)
+        g = stats.beta.cdf(others, least, n_drawn - least + 1.0) / (1.0 - _beta_slack(n_drawn))
+        # Tails below the least error have not been compared with anything; fmax leaves out nan.
+        g = np.maximum(g, _SMALLEST_ERROR)
+        rising = np.fmax(rising, np.nextafter(error - g, -np.inf))
+    level = share.copy()
+    level[claimed] = rising
+    return level, claimed
+
+
+def _least_majority(n: Integers, bound: _Bound, error: float) -> Integers:
+    """Least count of n with a lower bound above 1/2, n + 1 if there is none; by bisection."""
+    below, least = n // 2, n + 1
+    while np.any(least - below > 1):
+        middle = (below + least) // 2
+        above = bound((middle, n), error=error, side="lower") > 0.5
+        below, least = np.where(above, below, middle), np.where(above, middle, least)
+    return least
 
 
 def _level_for_all_classes(
@@ -429,14 +486,14 @@ def _binomial_upper(k: Floats, n: Floats, error: Floats) -> Floats:
     return bound
 
 
-def _beta_slack(n: Floats) -> Floats:
+def _beta_slack(n: Floats | Integers) -> Floats:
     """Relative error charged to the distribution function of scipy.stats.beta.
 
     Measured against 50-digit sums for errors from 0.4 to 1e-100 and n up to 1e7: at most 3e-11 for
     n <= 1e6 and 5e-10 at n = 1e7 (SciPy 1.11), a hundredth of that with SciPy 1.17. Not so
     scipy.special.betainc of SciPy 1.11, which returns 0 for tails of 1e-6 at n = 1e5.
     """
-    return 1e-9 + 1e-15 * n
+    return np.asarray(1e-9 + 1e-15 * n)
 
 
 def _quantile(function: Callable[..., Any], q: Floats, a: Floats, b: Floats) -> Floats:
@@ -473,11 +530,15 @@ def _totals(data: Any) -> tuple[Floats, Floats, float]:
                 "data must be a tuple (successes, n_drawn) or an array of draws; got a tuple of "
                 f"length {len(data)}."
             )
-        total, n_drawn = np.broadcast_arrays(*(np.asarray(part, dtype=np.float64) for part in data))
-        if np.any(~(n_drawn >= 1) | (n_drawn != np.rint(n_drawn)) | np.isinf(n_drawn)):
+        total, n_drawn = np.broadcast_arrays(
+            _real_numbers(data[0], "successes").astype(np.float64),
+            _real_numbers(data[1], "n_drawn").astype(np.float64),
+        )
+        # From 2**53 on, floats no longer tell successes from n_drawn where they differ by one.
+        if np.any(~((n_drawn >= 1) & (n_drawn < _COUNT_LIMIT)) | (n_drawn != np.rint(n_drawn))):
             raise ValueError(
-                f"n_drawn must be a whole number >= 1; got values from {np.min(n_drawn):g} to "
-                f"{np.max(n_drawn):g}."
+                "n_drawn must be a whole number >= 1 and below 2**53; got values from "
+                f"{np.min(n_drawn):g} to {np.max(n_drawn):g}."
             )
         wrong = ~((total >= 0) & (total <= n_drawn))
         if np.any(wrong):
@@ -486,7 +547,7 @@ def _totals(data: Any) -> tuple[Floats, Floats, float]:
                 f"{_first(total[wrong])} of {_first(n_drawn[wrong])}."
             )
         return total, n_drawn, 0.0
-    draws = np.asarray(data, dtype=np.float64)
+    draws = _real_numbers(data, "data").astype(np.float64)
     if draws.ndim == 0 or draws.shape[-1] == 0:
         raise ValueError(
             "data must be a tuple (successes, n_drawn) or an array with at least one draw on its "
@@ -506,24 +567,54 @@ def _first(values: Floats) -> str:
     return f"{float(values.ravel()[0]):g}"
 
 
+def _real_numbers(values: Any, name: str) -> NDArray[Any]:
+    """`values` as an array of a real dtype; text, complex and masked values are refused."""
+    if np.ma.isMaskedArray(values):
+        raise TypeError(f"{name} must not be a masked array: say what masked entries stand for.")
+    try:
+        array = np.asarray(values)
+        if array.dtype == object and all(map(_is_real, array.flat)):
+            array = array.astype(np.float64)
+    except (ValueError, OverflowError) as failure:
+        raise ValueError(f"{name} must be an array of real numbers; {failure}.") from failure
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be real numbers; got dtype {array.dtype}.")
+    return array
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Real)
+
+
+def _check_choice(value: Any, name: str, allowed: set[str]) -> None:
+    if not (isinstance(value, str) and value in allowed):
+        raise ValueError(f"{name} must be one of {sorted(allowed)}; got {value!r}.")
+
+
 def _check_side(side: str) -> None:
-    if side not in ("lower", "upper"):
+    if not (isinstance(side, str) and side in ("lower", "upper")):
         raise ValueError(f"side must be 'lower' or 'upper'; got {side!r}.")
 
 
 def _check_error(error: ArrayLike) -> Floats:
-    level = np.asarray(error, dtype=np.float64)
+    level = _real_numbers(error, "error").astype(np.float64)
     wrong = ~((level >= _SMALLEST_ERROR) & (level < 1))
     if np.any(wrong):
         raise ValueError(f"error must be in [{_SMALLEST_ERROR:g}, 1); got {_first(level[wrong])}.")
     return level
 
 
-def _error_per_statement(confidence_level: float, n_statements: int) -> float:
-    if not 0.0 < confidence_level < 1.0:
+def _error_per_statement(confidence_level: Any, n_statements: Any) -> float:
+    if not _is_real(confidence_level):
+        raise TypeError(f"confidence_level must be a number in (0, 1); got {confidence_level!r}.")
+    if not 0.0 < float(confidence_level) < 1.0:
         raise ValueError(f"confidence_level must be in (0, 1); got {confidence_level!r}.")
-    if n_statements != int(n_statements) or n_statements < 1:
-        raise ValueError(f"n_statements must be an integer >= 1; got {n_statements!r}.")
+    if not _is_real(n_statements):
+        raise TypeError(f"n_statements must be an integer >= 1; got {n_statements!r}.")
+    if not 1 <= n_statements <= _COUNT_LIMIT or n_statements != int(n_statements):
+        raise ValueError(
+            f"n_statements must be an integer >= 1, at most 2**53; got {n_statements!r}."
+        )
     # 0.999 is meant as the decimal: 1 - 0.999 in floats is above 0.001.
     exact = (1 - Fraction(repr(float(confidence_level)))) / int(n_statements)
     error = float(exact)
@@ -551,19 +642,25 @@ def _split_votes(votes: Any, correction: str) -> tuple[Integers, Integers]:
 
 
 def _vote_counts(votes: Any, name: str) -> Integers:
-    counts = np.asarray(votes)
+    counts = _real_numbers(votes, name)
     if counts.ndim != 2 or counts.shape[1] == 0:
         raise ValueError(
             f"{name} must be counts of shape (n_samples, n_classes); got shape {counts.shape}."
         )
-    with np.errstate(invalid="ignore"):
-        whole = counts.astype(np.int64)
-    if np.any((whole != counts) | (whole < 0)):
-        row = int(np.argmax(np.any((whole != counts) | (whole < 0), axis=1)))
+    wrong = np.any(~(counts >= 0) | (counts != np.rint(counts)), axis=1)
+    if np.any(wrong):
+        row = int(np.argmax(wrong))
         raise ValueError(
             f"{name} must be whole numbers >= 0 (hard votes); row {row} is {counts[row].tolist()}."
         )
-    return whole
+    # A sum of floats below the limit is exact; one that is not below it does not round to below.
+    large = ~(counts.sum(axis=1, dtype=np.float64) < _COUNT_LIMIT)
+    if np.any(large):
+        row = int(np.argmax(large))
+        raise ValueError(
+            f"{name} must sum to less than 2**53 in a row; row {row} is {counts[row].tolist()}."
+        )
+    return counts.astype(np.int64)
 
 
 def _n_drawn_per_row(n_drawn: ArrayLike | None, counts: Integers) -> Integers:
@@ -576,11 +673,10 @@ def _n_drawn_per_row(n_drawn: ArrayLike | None, counts: Integers) -> Integers:
                 "not vote. Give n_drawn, the number of draws with the failed ones included."
             )
         return sums
-    given = np.asarray(n_drawn)
-    with np.errstate(invalid="ignore"):
-        drawn = given.astype(np.int64)
-    if np.any(drawn != given):
-        raise ValueError(f"n_drawn must be whole numbers; got {n_drawn!r}.")
+    given = _real_numbers(n_drawn, "n_drawn")
+    if np.any(~((given >= 0) & (given < _COUNT_LIMIT)) | (given != np.rint(given))):
+        raise ValueError(f"n_drawn must be whole numbers >= 0 and below 2**53; got {n_drawn!r}.")
+    drawn = given.astype(np.int64)
     if drawn.shape not in ((), sums.shape):
         raise ValueError(
             f"n_drawn must be a number or of shape {sums.shape}, one per row; got shape "

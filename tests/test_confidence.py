@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import poisson
+from scipy.stats import norm, poisson
 
 from sksmooth.confidence import clopper_pearson, hoeffding, probability_bounds
 from sksmooth.exceptions import TooFewDrawsError
@@ -194,11 +194,46 @@ def test_hoeffding_is_never_sharper_than_clopper_pearson():
         ((1, 2), 1.0, "lower", "got 1"),
         ((1, 2), np.nan, "lower", "got nan"),
         ((1, 2), 0.1, "both", "side must be"),
+        ((1, 2), 0.1, ["lower"], "side must be"),
+        ((0, 2**53), 0.1, "lower", r"below 2\*\*53"),
+        ((2**62, 2**63 - 1), 0.1, "lower", r"below 2\*\*53"),
+        ((10**400, 3), 0.1, "lower", "successes must be"),
+        ((0, np.inf), 0.1, "lower", "n_drawn must be a whole number"),
+        ([[0, 1], [1]], 0.1, "lower", "data must be an array of real numbers"),
     ],
 )
 def test_single_bounds_refuse(bound, data, error, side, message):
     with pytest.raises(ValueError, match=message):
         bound(data, error=error, side=side)
+
+
+@pytest.mark.parametrize("bound", [clopper_pearson, hoeffding])
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        ((1j, 2), 0.1, "successes must be real numbers"),
+        (("1", 2), 0.1, "successes must be real numbers"),
+        ((1, None), 0.1, "n_drawn must be real numbers"),
+        ([0, 1j], 0.1, "data must be real numbers"),
+        (np.ma.masked_array([0, 1], mask=[0, 1]), 0.1, "data must not be a masked array"),
+        ((1, 2), "0.1", "error must be real numbers"),
+        ((1, 2), 0.1 + 0j, "error must be real numbers"),
+    ],
+)
+def test_single_bounds_refuse_other_kinds(bound, data, error, message):
+    with pytest.raises(TypeError, match=message):
+        bound(data, error=error)
+
+
+def test_clopper_pearson_stops_where_it_was_verified():
+    assert clopper_pearson((5_000_000, 10_000_000), error=0.01) < 0.5
+    with pytest.raises(ValueError, match="verified for n_drawn up to 10000000; got 1e"):
+        clopper_pearson((5_000_000, 10_000_001), error=0.01)
+    with pytest.raises(ValueError, match="verified for n_drawn up to 10000000"):
+        clopper_pearson(([1, 5], [10, 10_000_001]), error=0.01, side="upper")
+    with pytest.raises(ValueError, match="verified for n_drawn up to 10000000"):
+        probability_bounds([[10_000_000, 1]])
+    assert probability_bounds([[10_000_000, 1]], bound="hoeffding").p_a[0] > 0.999
 
 
 # --- probability_bounds: coverage, computed exactly ----------------------------------------------
@@ -266,6 +301,96 @@ def test_selection_uses_the_whole_budget_at_a_tie():
     threshold = next(k for k in range(n + 1) if tail[k] <= Fraction(1, 40))
     rate, _ = false_rates(n, (0.5, 0.5), 2, confidence_level=1 - alpha)
     assert rate == pytest.approx(float(2 * tail[threshold]), rel=1e-12)
+
+
+def least_majority(n, alpha):
+    """k_0 of the Notes: the least count whose exact tail at 1/2 is within alpha / 2."""
+    return next(k for k in range(n + 2) if tail_at_least(k, n, 0.5) <= Fraction(alpha) / 2)
+
+
+@pytest.mark.parametrize("bound", ["clopper-pearson", "hoeffding"])
+@pytest.mark.parametrize(("n", "n_classes"), [(15, 2), (12, 3)])
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_one_sided_selection_at_its_worst_probabilities(n, n_classes, alpha, bound):
+    params = {"bound": bound, "confidence_level": 1 - alpha}
+    counts = np.arange(n + 1)
+    votes = np.zeros((n + 1, n_classes), dtype=int)
+    votes[:, 0], votes[:, 1] = np.maximum(counts, n - counts), np.minimum(counts, n - counts)
+    claims = np.unique(probability_bounds(votes, n_drawn=n, **params).p_a)
+    claims = claims[claims > 0.5]
+    assert len(claims) >= 2
+    # A claim is false most often where the truth is just below it; the rest of the votes goes to
+    # one rival, is shared with another or with failed draws, or is lost to them. And between.
+    worst = []
+    for x in [*(claims * (1 - 1e-9)), *np.linspace(0.3, 0.98, 18)]:
+        rest = 1 - x
+        shares = [(1.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.8, 0.1, 0.1), (0.0, 0.0, 1.0)]
+        if n_classes == 2:
+            shares = [(1.0, 0.0), (0.6, 0.4), (0.0, 1.0)]
+        rates = [false_rates(n, (x, *(rest * q for q in s)), n_classes, **params) for s in shares]
+        # 1e-12: floating-point sum of the chances of at most 455 outcomes.
+        assert max(rate for rate, _ in rates) <= alpha + 1e-12
+        worst.append(rates[0][0])
+    if bound == "clopper-pearson":
+        # Just below a claim the whole error is put to use: half of it before g was counted. The
+        # lowest claim, next to 1/2, moves more slowly than three steps follow.
+        assert np.all(np.array(worst[1 : len(claims)]) >= 0.99 * alpha)
+        assert worst[0] >= 0.8 * alpha
+
+
+@pytest.mark.parametrize("bound", [clopper_pearson, hoeffding])
+@pytest.mark.parametrize(("n", "alpha"), [(15, 0.05), (40, 0.05), (60, 0.001)])
+def test_one_sided_selection_solves_for_the_level_that_it_uses(bound, n, alpha):
+    # The inequality of the Notes in exact arithmetic, for all p from 1/2 to the bound.
+    name = "hoeffding" if bound is hoeffding else "clopper-pearson"
+    k = np.arange((n + 1) // 2, n + 1)
+    got = probability_bounds(
+        np.column_stack([k, n - k]), bound=name, confidence_level=float(1 - Fraction(str(alpha)))
+    )
+    half = bound((k, n), error=alpha / 2)
+    k_0 = int(k[np.argmax(half > 0.5)])
+    if bound is clopper_pearson:
+        assert k_0 == least_majority(n, alpha)
+    for count, p_a, tail_a, before in zip(
+        k.tolist(), got.p_a.tolist(), got.tail_a.tolist(), half.tolist(), strict=True
+    ):
+        if count < k_0:
+            assert p_a <= 0.5 <= tail_a
+            assert p_a == pytest.approx(before, rel=1e-12)
+            continue
+        assert p_a > before  # strictly sharper than half of the error
+        # `tail_a` speaks of the same p as `p_a`, on the other side of one rounding.
+        ends = [Fraction(p_a), 1 - Fraction(tail_a)]
+        for p in ends + [Fraction(1, 2) + (ends[0] - Fraction(1, 2)) * i / 8 for i in range(1, 8)]:
+            allowed = Fraction(str(alpha)) - tail_at_least(k_0, n, 1 - p)
+            assert tail_at_least(count, n, p) <= allowed
+        if bound is clopper_pearson and count > k_0 + 2:
+            assert tail_at_least(count, n, p_a) >= allowed_at(p_a, k_0, n, alpha) * Fraction(0.999)
+
+
+def allowed_at(p, k_0, n, alpha):
+    return Fraction(str(alpha)) - tail_at_least(k_0, n, 1 - Fraction(p))
+
+
+def test_one_sided_selection_gains_over_half_of_the_error():
+    # Gaussian radii in units of sigma, at n = 1000 and level 0.999.
+    got = probability_bounds([[600, 400], [1000, 0]])
+    radius = norm.isf(got.tail_a)
+    before = norm.isf(clopper_pearson(([400, 0], 1000), error=0.0005, side="upper"))
+    assert radius[0] / before[0] == pytest.approx(1.0664, abs=1e-4)
+    assert (before[1], radius[1]) == pytest.approx((2.4289, 2.4633), abs=1e-4)
+
+
+def test_one_sided_selection_knows_the_draws_of_each_row():
+    n = np.array([30, 12, 1000, 30, 11, 5])
+    votes = np.column_stack([n - 1, np.zeros_like(n)])
+    got = probability_bounds(votes, n_drawn=n)
+    for i in range(4):
+        alone = probability_bounds(votes[i : i + 1], n_drawn=n[i])
+        assert [a[0] for a in alone] == [b[i] for b in got]
+    # 10 of 11 at alpha / 2 = 0.0005 and 4 of 5 are no majority: nothing is claimed.
+    assert np.all(got.p_a[4:] <= 0.5)
+    assert np.all(got.tail_a[4:] >= 0.5)
 
 
 def test_papers_rule_breaks_its_level_with_two_classes():
@@ -392,7 +517,22 @@ def test_error_of_each_bound(name, n_statements):
         assert got.tail_a[0] == pytest.approx(tail_a, rel=1e-12)
         assert got.p_b[0] == pytest.approx(min(rival, tail_a), rel=1e-12)
 
-    check("selection", False, alpha / 2, None)
+    # One-sided selection: alpha less the chance that a class of probability 1 - p_a reaches k_0.
+    got = probability_bounds(votes, n_drawn=n, bound=name, n_statements=n_statements)
+    if name == "hoeffding":
+        k_0 = next(k for k in range(n) if k / n - sqrt(log(2 / alpha) / (2 * n)) > 0.5)
+    else:
+        k_0 = next(k for k in range(501, n) if tail_at_least_mp(k, n, 0.5) <= alpha / 2)
+    with mpmath.workdps(40):
+        others = float(tail_at_least_mp(k_0, n, 1 - mpmath.mpf(float(got.p_a[0]))))
+    assert 0 < others < 1e-3 * alpha
+    top_error = alpha - others
+    # Three steps: the third moves the error by others / alpha of the second's move.
+    assert got.p_a[0] == pytest.approx(float(bound((600, n), error=top_error)), rel=1e-9)
+    tail_a = float(bound((400, n), error=top_error, side="upper"))
+    assert got.tail_a[0] == got.p_b[0] == pytest.approx(tail_a, rel=1e-9)
+    assert got.top.tolist() == [1]
+
     check("holdout", False, alpha, None)
     check("holdout", True, alpha / 2, alpha / 2)
     check("none", False, alpha, None)
@@ -424,6 +564,28 @@ def test_two_sided_selection_solves_for_the_level_that_it_uses(bound, k):
     assert got.p_b[0] == pytest.approx(min(rival, got.tail_a[0]), rel=1e-12)
 
 
+@pytest.mark.parametrize("n", [20, 60])
+@pytest.mark.parametrize("alpha", [0.05, 0.001])
+def test_two_sided_selection_claims_nothing_for_few_votes(n, alpha):
+    # With ever more classes, ever less likely, some class gets one vote in every run: a positive
+    # p_a for one vote would be false in all of them.
+    k = np.arange(n + 1)
+    got = probability_bounds(
+        np.column_stack([k, *[np.zeros_like(k)] * 3]),
+        n_drawn=n,
+        two_sided=True,
+        confidence_level=1 - alpha,
+    )
+    assert got.p_a[1] == 0.0
+    assert got.tail_a[1] == 1.0
+    # The inequality of the Notes at every bound that claims something, in exact arithmetic.
+    half = Fraction(str(alpha)) / 2
+    for count, p_a in zip(k.tolist(), got.p_a.tolist(), strict=True):
+        if p_a:
+            assert tail_at_least(count, n, p_a) <= half * Fraction(p_a)
+    assert np.count_nonzero(got.p_a) > n / 2
+
+
 def test_two_sided_price_does_not_grow_with_the_number_of_classes():
     few = probability_bounds([[600, 250, 150]], two_sided=True)
     many = probability_bounds([[600, 250, *[1] * 150]], two_sided=True)
@@ -433,7 +595,7 @@ def test_two_sided_price_does_not_grow_with_the_number_of_classes():
 def test_tail_is_not_one_minus_a_rounded_p_a():
     got = probability_bounds([[10_000_000, 0]], confidence_level=0.999)
     with mpmath.workdps(40):
-        tail = -mpmath.expm1(mpmath.log(mpmath.mpf("0.0005")) / 10_000_000)
+        tail = -mpmath.expm1(mpmath.log(mpmath.mpf("0.001")) / 10_000_000)
         assert tail <= got.tail_a[0] <= tail * (1 + 1e-14)  # 1 - p_a is off by 1e-10 relative
         assert got.p_a[0] <= 1 - tail
 
@@ -564,11 +726,67 @@ def test_one_long_row_is_enough_to_go_on():
         ([[60, 40]], {"confidence_level": 0.0}, "got 0.0"),
         ([[60, 40]], {"n_statements": 0}, "n_statements must be an integer >= 1"),
         ([[60, 40]], {"n_statements": 1.5}, "got 1.5"),
+        ([[60, 40]], {"n_statements": np.inf}, "n_statements must be .* got inf"),
+        ([[60, 40]], {"n_statements": np.nan}, "n_statements must be .* got nan"),
+        ([[60, 40]], {"n_statements": 10**100}, r"n_statements must be .* at most 2\*\*53"),
+        ([[60, 40]], {"confidence_level": np.nan}, "confidence_level must be .* got nan"),
+        ([[60, 40]], {"confidence_level": 1 - Fraction(1, 10**30)}, r"confidence_level must be"),
+        ([[60, 40]], {"bound": ["hoeffding"]}, "bound must be one of"),
+        ([[60, 40]], {"correction": ["none"]}, "correction must be one of"),
+        # Sums that overflow an int64, or that floats cannot tell from their neighbours.
+        (
+            [[2**63 - 10, 2**63 - 10]],
+            {"n_drawn": 2**63 - 1, "bound": "hoeffding"},
+            r"votes must sum to less than 2\*\*53 in a row; row 0",
+        ),
+        ([[2**62] * 3], {"bound": "hoeffding"}, r"votes must sum to less than 2\*\*53"),
+        ([[5, 5], [2**52, 2**52]], {"bound": "hoeffding"}, "row 1 is"),
+        ([[10**30, 1]], {}, r"votes must sum to less than 2\*\*53"),
+        ([[10**400, 1]], {}, "votes must be an array of real numbers"),
+        ([[np.inf, 1]], {}, "votes must sum to less"),
+        ([[60, 40], [1]], {}, "votes must be an array of real numbers"),
+        ([[60, 40]], {"n_drawn": 2**53, "bound": "hoeffding"}, r"n_drawn must be .* 2\*\*53"),
+        ([[60, 40]], {"n_drawn": -100}, "n_drawn must be whole numbers >= 0"),
+        ([[60, 40]], {"n_drawn": np.nan}, "n_drawn must be whole numbers >= 0"),
     ],
 )
 def test_probability_bounds_refuses(votes, params, message):
     with pytest.raises(ValueError, match=message):
         probability_bounds(votes, **params)
+
+
+@pytest.mark.parametrize(
+    ("votes", "params", "message"),
+    [
+        ([[60, 40]], {"confidence_level": "0.999"}, "confidence_level must be a number"),
+        ([[60, 40]], {"confidence_level": None}, "confidence_level must be a number"),
+        ([[60, 40]], {"n_statements": None}, "n_statements must be an integer >= 1; got None"),
+        ([[60, 40]], {"n_statements": "2"}, "n_statements must be an integer >= 1"),
+        ([[60, 40]], {"two_sided": "False"}, "two_sided must be True or False; got 'False'"),
+        ([[60, 40]], {"two_sided": None}, "two_sided must be True or False"),
+        ([[60 + 0j, 40]], {}, "votes must be real numbers; got dtype complex128"),
+        ([["60", "40"]], {}, "votes must be real numbers"),
+        ([[60, None]], {}, "votes must be real numbers; got dtype object"),
+        (np.ma.masked_array([[60, 40]], mask=[[0, 1]]), {}, "votes must not be a masked array"),
+        ([[60, 40]], {"n_drawn": 100 + 0j}, "n_drawn must be real numbers"),
+        ([[60, 40]], {"n_drawn": np.ma.masked_array([100])}, "n_drawn must not be a masked"),
+        (([[1, 1j]], [[60, 40]]), {"correction": "holdout"}, r"votes\[0\] must be real numbers"),
+    ],
+)
+def test_probability_bounds_refuses_other_kinds(votes, params, message):
+    with pytest.raises(TypeError, match=message):
+        probability_bounds(votes, **params)
+
+
+def test_votes_of_other_types_that_hold_whole_numbers_are_read():
+    expected = probability_bounds([[60, 40]])
+    for votes in (
+        np.array([[60, 40]], dtype=object),
+        np.array([[60.0, 40.0]], dtype=np.float16),
+        np.array([[60, 40]], dtype=np.uint64),
+    ):
+        got = probability_bounds(votes, n_drawn=np.float32(100), two_sided=np.bool_(False))
+        assert [a[0] for a in got] == [b[0] for b in expected]
 
 
 def test_error_per_statement_is_never_rounded_up():
