@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Compiled loops of smoothed K-NN: counting votes among the nearest rows.
+"""Compiled loops of smoothed K-NN: the noncentral chi distribution, and counting votes.
+
+All compiled code and its constants are in this one file: numba's cache on disk notices a change of
+the file that a function stands in, but not of another file that it inlines.
 
 Throughout, ``a[c, m]`` is the probability that exactly m rows of class c are closer than the
 distance at hand, and ``b[c, m]`` the density of "one row of class c lies at it, m others of class c
@@ -14,7 +17,223 @@ import math
 import numpy as np
 from numba import njit
 
-from ._noncentral_chi import evaluate, integrate_row
+# Width of a piece and degree of its polynomial: at a slope of log F of 38 (F about 1e-300) the
+# Chebyshev remainder is 1e-8 of the value, at a slope of 20 (1e-87) it is 1e-12; see the tests.
+PIECE_WIDTH = 1.0 / 8.0
+DEGREE = 12
+N_COEFFICIENTS = DEGREE + 1
+
+# Panels of `integrate_row`: 8 Gauss-Legendre nodes on this width leave 1e-7 of the value at a slope
+# of log f of 38, and 1e-12 at 20.
+PANEL_WIDTH = 1.0 / 4.0
+PANEL_POINTS, PANEL_WEIGHTS = np.polynomial.legendre.leggauss(8)
+
+# By Gaussian concentration of the 1-Lipschitz norm, a row whose mean distance is more than t away
+# from r has F (or 1 - F) below exp(-t^2/2); 37.6 makes that 1e-307. The cut mass is part of
+# `_plain.PROBABILITY_FLOOR`.
+REACH = 37.6
+
+
+@njit(cache=True, nogil=True)
+def _log_scaled_lambda_debye(order, z, series):
+    """Log of Lambda_order(z) exp(-z) by Debye's expansion."""
+    root = math.sqrt(order * order + z * z)
+    p = order / root
+    value = 0.0
+    for k in range(series.size - 1, -1, -1):
+        value = value * p + series[k]
+    # sqrt(order^2 + z^2) - z without cancellation; the same for 1 + sqrt(1 + x^2).
+    return (
+        order * order / (root + z)
+        - order
+        - order * math.log(0.5 * (1.0 + root / order))
+        + 0.5 * math.log(p)
+        + math.log(value)
+    )
+
+
+@njit(cache=True, nogil=True)
+def _log_scaled_lambdas(order, z, n_steps, series_top, series_above):
+    """Return the logs of Lambda_order(z) exp(-z) and Lambda_{order+1}(z) exp(-z), order > -1.
+
+    Debye's expansion at the orders `order + n_steps` and one above, then recurrence downwards.
+    """
+    nu = order + n_steps
+    log_at_nu = _log_scaled_lambda_debye(nu, z, series_top)
+    log_above = _log_scaled_lambda_debye(nu + 1.0, z, series_above)
+    ratio = math.exp(log_above - log_at_nu)
+    quarter = 0.25 * z * z
+    product = 1.0
+    for _ in range(n_steps):
+        # Lambda_{nu-1} = Lambda_nu + z^2/4 / (nu (nu+1)) Lambda_{nu+1}: positive terms.
+        step = 1.0 + quarter / (nu * (nu + 1.0)) * ratio
+        ratio = 1.0 / step
+        product *= step
+        if product > 1e100:  # a step is below 1e30 for every z that occurs
+            log_at_nu += math.log(product)
+            product = 1.0
+        nu -= 1.0
+    log_at_nu += math.log(product)
+    return log_at_nu, log_at_nu + math.log(ratio)
+
+
+@njit(cache=True, nogil=True)
+def _densities(r, u, gap, n_features, log_gamma, n_steps, series_top, series_above):
+    """Density at distance r of a row at distance u, and the same with two features more.
+
+    `gap` is r - u, given apart because it may be known better than r and u are: far out, the
+    spacing of doubles times the slope of the log density is no small number.
+    """
+    half = 0.5 * n_features
+    log_lambda, log_lambda_2 = _log_scaled_lambdas(
+        half - 1.0, r * u, n_steps, series_top, series_above
+    )
+    square = 0.5 * r * r
+    # 2 r times the density of the noncentral chi-square distribution.
+    common = math.log(2.0 / r) + half * math.log(square) - log_gamma - 0.5 * gap * gap
+    return (
+        math.exp(common + log_lambda),
+        math.exp(common + math.log(square / half) + log_lambda_2),
+    )
+
+
+@njit(cache=True, nogil=True)
+def fill_table(
+    r,
+    first_piece,
+    n_pieces,
+    sf_start,
+    points,
+    to_monomial,
+    density_args,
+    coefficients,
+    upper,
+):
+    """Fill one table: for each piece of u the polynomial of F or of 1 - F, then that of f.
+
+    `upper[k]` is True where piece k holds 1 - F (where F is the larger of the two).
+    """
+    n = points.size
+    half_width = 0.5 * PIECE_WIDTH
+    f_values = np.empty(n)
+    g_values = np.empty(n)
+    gain = np.empty(n_pieces)
+    for k in range(n_pieces):
+        middle = (first_piece + k + 0.5) * PIECE_WIDTH
+        for j in range(n):
+            u = middle + half_width * points[j]
+            # r and the middle are doubles close to each other, or far apart and then irrelevant.
+            gap = (r - middle) - half_width * points[j]
+            f_values[j], f2 = _densities(r, u, gap, *density_args)
+            # -dF/du per unit of the local variable v in [-1, 1].
+            g_values[j] = half_width * (u / r) * f2
+        for i in range(n):
+            f_total = 0.0
+            g_total = 0.0
+            for j in range(n):
+                f_total += to_monomial[i, j] * f_values[j]
+                g_total += to_monomial[i, j] * g_values[j]
+            coefficients[k, 1, i] = f_total
+            # Antiderivative: the constant term is set below.
+            coefficients[k, 0, i + 1] = g_total / (i + 1.0)
+        at_left = 0.0
+        total = 0.0
+        sign = -1.0
+        for i in range(1, n + 1):
+            total += coefficients[k, 0, i]
+            at_left += sign * coefficients[k, 0, i]
+            sign = -sign
+        gain[k] = max(total - at_left, 0.0)
+        coefficients[k, 0, 0] = -at_left  # G(v), zero at v = -1
+    # 1 - F grows with u: summed from the left. F from the right. Both sums of positive terms.
+    sf = sf_start
+    for k in range(n_pieces):
+        upper[k] = sf < 0.5
+        if upper[k]:
+            coefficients[k, 0, 0] += sf
+        sf += gain[k]
+    cdf = 0.0
+    for k in range(n_pieces - 1, -1, -1):
+        cdf += gain[k]
+        if not upper[k]:
+            for i in range(n + 1):
+                coefficients[k, 0, i] = -coefficients[k, 0, i]
+            coefficients[k, 0, 0] += cdf
+
+
+@njit(cache=True, nogil=True, inline="always")
+def evaluate_piece(pool, upper, piece, v):
+    """F, 1 - F and f at the local variable v in [-1, 1] of a piece."""
+    value = pool[piece, 0, N_COEFFICIENTS]
+    density = pool[piece, 1, DEGREE]
+    for k in range(DEGREE, 0, -1):
+        value = value * v + pool[piece, 0, k]
+        density = density * v + pool[piece, 1, k - 1]
+    value = value * v + pool[piece, 0, 0]
+    value = max(value, 0.0)
+    if upper[piece]:
+        return 1.0 - value, value, max(density, 0.0)
+    return value, 1.0 - value, max(density, 0.0)
+
+
+@njit(cache=True, nogil=True)
+def evaluate(pool, upper, start, first, stop, u):
+    """F, 1 - F and f of one table for an ascending array u >= 0.
+
+    The arrays end where F falls below the window: for all further u it is negligible.
+    """
+    n = np.searchsorted(u, (first + stop - start) * PIECE_WIDTH)
+    cdf = np.empty(n)
+    sf = np.empty(n)
+    pdf = np.empty(n)
+    for i in range(n):
+        position = u[i] / PIECE_WIDTH - first
+        if position < 0.0:
+            cdf[i], sf[i], pdf[i] = 1.0, 0.0, 0.0
+        else:
+            piece = min(int(position), stop - start - 1)
+            v = 2.0 * (position - piece) - 1.0
+            cdf[i], sf[i], pdf[i] = evaluate_piece(pool, upper, start + piece, v)
+    return cdf, sf, pdf
+
+
+@njit(cache=True, nogil=True)
+def integrate_row(r, u, density_args, points, weights, cdf, sf, pdf):
+    """F, 1 - F and f of one row at ascending distances r, without tables.
+
+    Gauss-Legendre panels of f between the distances, summed from the left for F and from the right
+    for 1 - F: positive terms, with the same accuracy as the tables.
+    """
+    mean_square = density_args[0] + u * u
+    # All positions are relative to u, where they are exact.
+    low = max(math.sqrt(max(mean_square - 1.0, 0.0)) - REACH, 0.0) - u
+    high = math.sqrt(mean_square) + REACH - u
+    n = r.size
+    gain = np.zeros(n + 1)
+    position = low
+    for j in range(n + 1):
+        end = high if j == n else min(max(r[j] - u, low), high)
+        while position < end:
+            half = 0.5 * min(end - position, PANEL_WIDTH)
+            for k in range(points.size):
+                gap = position + half * (1.0 + points[k])
+                gain[j] += half * weights[k] * _densities(u + gap, u, gap, *density_args)[0]
+            # Adding the rest exactly ends the loop, whatever the rounding.
+            position = end if end - position <= PANEL_WIDTH else position + 2.0 * half
+    below = 0.0
+    for j in range(n):
+        below += gain[j]
+        cdf[j] = below
+    above = 0.0
+    for j in range(n - 1, -1, -1):
+        above += gain[j + 1]
+        if cdf[j] < 0.5:
+            sf[j] = 1.0 - cdf[j]
+        else:
+            sf[j] = above
+            cdf[j] = 1.0 - above
+        gap = r[j] - u
+        pdf[j] = _densities(r[j], u, gap, *density_args)[0] if low < gap < high else 0.0
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})

@@ -22,15 +22,14 @@ import math
 
 import numpy as np
 
-from ._kernels import integrands_by_rows, integrands_by_tables
-from ._noncentral_chi import (
-    DEEP_ERROR,
+from ._kernels import (
     PANEL_POINTS,
     PANEL_WEIGHTS,
     REACH,
-    RELATIVE_ERROR,
-    NoncentralChiTables,
+    integrands_by_rows,
+    integrands_by_tables,
 )
+from ._noncentral_chi import DEEP_ERROR, RELATIVE_ERROR, NoncentralChiTables
 
 #: Added to every upper bound. It covers rows outside their table's window (F below 1e-307 each)
 #: and underflow below 1e-308, for up to 1e9 rows and a thousand neighbours.
@@ -71,24 +70,42 @@ def within_reach(u: np.ndarray, kth: float, n_features: int) -> np.ndarray:
 def relative_charge(n_rows: int, n_neighbors: int) -> float:
     """Relative error of an integral of table values: an upper bound.
 
-    Every term of a win density is a product of n_rows - K values of 1 - F and K of F or f. Terms
-    below the floor do not count, so the logs of a term's factors sum to more than -670. A factor
-    1 - F has a relative error of at most ``2 RELATIVE_ERROR`` times its own -log (it is either the
-    complement of an accurate F < 1/2, or itself accurate and below 1/2, where -log > 0.69): 1340
-    RELATIVE_ERROR in all. The K others bring RELATIVE_ERROR each. Of the factors below 1e-140,
-    whose error is DEEP_ERROR, a term above the floor has at most two. Each row costs at most 4
-    rounded operations on positive numbers, of 2^-53 each, and combining the classes 4 K more.
+    A win density is a sum of at most K C(n, K) products of n - K values of 1 - F and K of F or f.
+    Those products that are below the floor divided by their number may be left out: the floor
+    covers their sum. The logs of the factors of any other sum to at least -depth, with
+    ``depth = 670 + log(K C(n, K))``. A factor 1 - F has a relative error of at most
+    ``2 RELATIVE_ERROR`` times its own -log (it is either the complement of an accurate F < 1/2, or
+    itself accurate and below 1/2, where -log > 0.69), the K others of RELATIVE_ERROR each. Factors
+    below 1e-140, whose error is DEEP_ERROR, number at most depth / 322. Each row costs at most 4
+    rounded operations on positive numbers, of 2^-53 each, combining the classes 8 K^2 more.
     """
-    rounding = (4.0 * n_rows + 4.0 * n_neighbors + 100.0) * 2.0**-53
-    return (1340.0 + n_neighbors) * RELATIVE_ERROR + 2.0 * DEEP_ERROR + rounding
+    n, k = float(n_rows), float(min(n_neighbors, n_rows))
+    log_terms = math.lgamma(n + 1.0) - math.lgamma(k + 1.0) - math.lgamma(n - k + 1.0)
+    depth = 670.0 + log_terms + math.log(max(k, 1.0))
+    rounding = (4.0 * n + 8.0 * k * k + 100.0) * 2.0**-53
+    return (2.0 * depth + k) * RELATIVE_ERROR + depth / 322.0 * DEEP_ERROR + rounding
+
+
+def can_win(labels: np.ndarray, n_classes: int, n_neighbors: int) -> np.ndarray:
+    """Which classes have enough rows to win any vote of K of these rows."""
+    counts = np.bincount(labels, minlength=n_classes)
+    result = np.zeros(n_classes, dtype=bool)
+    for c in range(n_classes):
+        for votes in range(1, min(counts[c], n_neighbors) + 1):
+            # Ties go to the lowest class: those before c must stay one vote behind.
+            limits = np.where(np.arange(n_classes) < c, votes - 1, votes)
+            others = np.minimum(counts, limits).sum() - min(counts[c], limits[c])
+            result[c] |= others >= n_neighbors - votes
+    return result
 
 
 def _quadrature_error(fine: np.ndarray, middle: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     """Bound on the error of the trapezoidal rule from its values at steps h, 2h and 4h.
 
-    Each halving at least squares a geometric error, so that of ``fine`` is at most the fourth power
-    of the relative change from 4h to 2h (doubled, for the error of ``middle`` in it). The change
-    from 2h to h alone could vanish by symmetry where a peak is unresolved; both together cannot.
+    Up to a constant, each halving at least squares a geometric error, so that of ``fine`` is about
+    the fourth power of the relative change from 4h to 2h (doubled, for the error of ``middle`` in
+    it) or less, and far below the change from 2h to h. The latter alone could vanish by symmetry
+    where a peak is unresolved; both together cannot.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = 2.0 * np.abs(middle - coarse) / fine
@@ -106,7 +123,7 @@ class _Integral:
     def __init__(self, u, labels, n_classes, n_neighbors, tables) -> None:
         self._args = (u, labels, n_classes, n_neighbors)
         self._tables: NoncentralChiTables = tables
-        self.n_neighbors = n_neighbors
+        self.can_win = can_win(labels, n_classes, n_neighbors)
         self.step = _FIRST_STEP
         # The K-th nearest row alone would be found near here.
         r = math.sqrt(tables.n_features + u[n_neighbors - 1] ** 2)
@@ -136,6 +153,7 @@ class _Integral:
         largest = math.ceil(_MAX_CHUNK / self.step)
         while True:
             goal = _CUT_SHARE * np.maximum(self.integral(), PROBABILITY_FLOOR)
+            goal = np.where(self.can_win, goal, np.inf)
             left = self.closer * _CUT_MARGIN
             right = float(self.fewer[-1]) * _CUT_MARGIN
             if (left > goal).any():
@@ -208,4 +226,5 @@ def win_probabilities(
     upper = wins * (1.0 + relative_charge(u.size, n_neighbors))
     # `missing` is only left where the finest step did not resolve the integrand.
     upper += error + left + right + missing + PROBABILITY_FLOOR
-    return wins, upper
+    # A class without enough rows has no chance at all; rows out of reach are left to the floor.
+    return wins, np.where(integral.can_win, upper, PROBABILITY_FLOOR)

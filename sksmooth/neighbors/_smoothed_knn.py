@@ -163,7 +163,8 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
         """
         from ._quantized import level_edges  # compiled code is imported on first use
 
-        X, y = validate_data(self, X, y, dtype=np.float64, order="C")
+        # A copy: rows changed in place later must not change the certificates.
+        X, y = validate_data(self, X, y, dtype=np.float64, order="C", copy=True)
         check_classification_targets(y)
         n_samples, n_features = X.shape
         self.classes_, labels = np.unique(y, return_inverse=True)
@@ -181,6 +182,9 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
         self._fit_X = X
         self._labels = labels.astype(np.int64, copy=False)
         self._inverse_sigma = np.broadcast_to(1.0 / sigma, (n_features,)).copy()
+        # The fitted values: parameters that are set later count from the next fit on.
+        self._n_neighbors = int(self.n_neighbors)
+        self._unit = float(sigma) if sigma.ndim == 0 else 1.0
         self.noise_ = GaussianNoise(sigma=float(sigma) if sigma.ndim == 0 else tuple(sigma))
         self.n_samples_fit_ = n_samples
         self.level_edges_ = None
@@ -267,7 +271,8 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
             `y_pred` is what `predict` returns. A prediction holds for every change of size at most
             its radius, an ndarray of float64 in feature units (or units of sigma, see `sigma`); -1
             is abstention: not even the unchanged prediction is sure. `p_a` is a lower bound on the
-            probability of the predicted class, `p_b` an upper bound on that of any other.
+            probability of the predicted class, `p_b` an upper bound on that of any other; both are
+            those of the computed distances, whose rounding is charged against the radius alone.
 
         Raises
         ------
@@ -295,7 +300,7 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64, order="C")
         batches = list(gen_batches(X.shape[0], self.batch_size or _BATCH_SIZE))
-        parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
+        parallel = Parallel(n_jobs=self.n_jobs, require="sharedmem", return_as="generator")
         results = parallel(delayed(_certify_batch)(self, X[batch]) for batch in batches)
         results = tqdm(
             results, total=len(batches), disable=not self.verbose, desc="certify", unit="batch"
@@ -311,12 +316,12 @@ def _certify_batch(model: SmoothedKNNClassifier, X: np.ndarray):
 
     shape = (X.shape[0], model.classes_.size)
     wins, upper, charge = np.empty(shape), np.empty(shape), np.empty(X.shape[0])
-    args = (model.classes_.size, model.n_neighbors, tables(X.shape[1]))
-    unit = model.sigma if np.ndim(model.sigma) == 0 else 1.0
+    n_neighbors, unit = model._n_neighbors, model._unit
+    args = (model.classes_.size, n_neighbors, tables(X.shape[1]))
     for i, x in enumerate(X):
         u = scaled_distances(model._fit_X, x, model._inverse_sigma)
         labels = model._labels
-        kth = np.partition(u, model.n_neighbors - 1)[model.n_neighbors - 1]
+        kth = np.partition(u, n_neighbors - 1)[n_neighbors - 1]
         if not kth <= _MAX_DISTANCE:
             raise ValueError(
                 f"sigma is too small, or the features are too large: a test input is {kth:.3g} "

@@ -13,11 +13,12 @@ from sksmooth.neighbors._kernels import (
     add_row,
     at_least,
     distance_charge,
+    evaluate,
     probability_of_fewer,
     scaled_distances,
     win_densities,
 )
-from sksmooth.neighbors._noncentral_chi import evaluate, tables
+from sksmooth.neighbors._noncentral_chi import tables
 
 from ._oracles import integrated_win_probabilities, sampled_win_counts, winner
 
@@ -253,3 +254,28 @@ def test_rows_out_of_reach_change_nothing():
     all_rows = _plain.win_probabilities(u, labels, 2, 5, tables(12))[0]
     near_rows = _plain.win_probabilities(u[near], labels[near], 2, 5, tables(12))[0]
     np.testing.assert_array_equal(all_rows, near_rows)
+
+
+def test_which_classes_can_win_at_all():
+    """Against listing every choice of K rows."""
+    import itertools
+
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        n, n_classes = int(rng.integers(2, 8)), int(rng.integers(2, 5))
+        labels = rng.integers(0, n_classes, n)
+        k = int(rng.integers(1, n + 1))
+        winners = {
+            winner(np.bincount(labels[list(rows)], minlength=n_classes).tolist())
+            for rows in itertools.combinations(range(n), k)
+        }
+        assert set(np.flatnonzero(_plain.can_win(labels, n_classes, k))) == winners
+
+
+def test_a_class_that_cannot_win_costs_nothing():
+    """Far and near rows, K = n: the range must not grow for a class without a chance."""
+    wins, upper = _plain.win_probabilities(
+        np.array([0.0, 1.0, 2000.0]), np.array([0, 0, 1]), 2, 3, tables(1)
+    )
+    assert wins[0] == pytest.approx(1.0, abs=1e-9)
+    assert upper[1] == _plain.PROBABILITY_FLOOR

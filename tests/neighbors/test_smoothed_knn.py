@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -299,6 +300,26 @@ def test_fit_and_certify_leave_the_estimator_alone():
     for name, value in vars(model).items():
         assert_array_equal(value, before[name])
     assert clone(model).get_params()["n_neighbors"] == 3
+
+
+def test_parameters_and_rows_count_as_they_were_in_fit():
+    X, y, X_test = blobs()
+    X = np.ascontiguousarray(X, dtype=np.float64)
+    model = SmoothedKNNClassifier(3, sigma=0.7).fit(X, y)
+    expected = model.certify(X_test)
+    X[:] = 0.0
+    model.set_params(n_neighbors=0, sigma=1e9)
+    assert_array_equal(model.certify(X_test).radii, expected.radii)
+    assert_array_equal(model.predict(X_test), expected.y_pred)
+
+
+def test_under_any_joblib_backend():
+    X, y, X_test = blobs()
+    model = SmoothedKNNClassifier(3, n_jobs=2).fit(X, y)
+    expected = model.certify(X_test).radii
+    for backend in ("threading", "loky", "multiprocessing"):
+        with joblib.parallel_config(backend=backend):
+            assert_array_equal(model.certify(X_test).radii, expected)
 
 
 def test_in_searches_and_pipelines():
