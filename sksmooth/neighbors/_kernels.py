@@ -6,8 +6,8 @@ the file that a function stands in, but not of another file that it inlines.
 
 Throughout, ``a[c, m]`` is the probability that exactly m rows of class c are closer than the
 distance at hand, and ``b[c, m]`` the density of "one row of class c lies at it, m others of class c
-are closer" (`DESIGN`: A_c and B_c, truncated below degree K). All terms are positive, so relative
-accuracy survives every sum.
+are closer" (the coefficients of A_c and B_c in `doc/certificates.md`, below degree K). All terms
+are positive, so relative accuracy survives every sum.
 """
 
 from __future__ import annotations

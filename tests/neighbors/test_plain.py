@@ -92,7 +92,7 @@ def test_against_arbitrary_precision(u, labels, n_features, n_neighbors):
         assert truth <= bound <= float(truth) * (1 + 1e-5) + 1.1e-290
 
 
-def test_two_row_value_of_the_design():
+def test_two_rows_in_closed_form():
     wins, upper = _plain.win_probabilities(np.array([1.0, 31.0]), np.array([0, 1]), 2, 1, tables(1))
     # One dimension, K = 1: the far row is nearer iff |31 + a| < |1 + b|, that is iff
     # (31 + a - 1 - b)(31 + a + 1 + b) < 0: two independent normals of variance 2.

@@ -313,6 +313,16 @@ def test_parameters_and_rows_count_as_they_were_in_fit():
     assert_array_equal(model.predict(X_test), expected.y_pred)
 
 
+def test_rounded_distances_are_charged(monkeypatch):
+    X, y, X_test = blobs()
+    model = SmoothedKNNClassifier(3, sigma=0.5).fit(X, y)
+    radii = model.certify(X_test).radii
+    monkeypatch.setattr("sksmooth.neighbors._kernels.distance_charge", lambda u, n_features: 0.6)
+    expected = np.where(radii >= 0.3, radii - 0.3, -1.0)
+    assert 0 < (expected >= 0).sum() < (radii >= 0).sum()
+    np.testing.assert_allclose(model.certify(X_test).radii, expected, rtol=1e-9)
+
+
 def test_under_any_joblib_backend():
     X, y, X_test = blobs()
     model = SmoothedKNNClassifier(3, n_jobs=2).fit(X, y)
