@@ -23,7 +23,19 @@ PIECE_WIDTH = 1.0 / 8.0
 DEGREE = 12
 N_COEFFICIENTS = DEGREE + 1
 
-# Panels of `integrate_row`: 8 Gauss-Legendre nodes on this width leave 1e-7 of the value at a slope
+# Tables hold this many distances r side by side, the number that numba turns into vector
+# instructions. Of each piece they hold the coefficients of F or 1 - F (one more than of f), then
+# those of f: `tables[piece, coefficient, lane]`.
+LANES = 16
+N_STORED = 2 * N_COEFFICIENTS + 1
+
+# Largest K for which `_multiply_rows` is compiled by itself: longer loops are not unrolled.
+MAX_UNROLLED = 16
+
+# Tile of training rows that stays in the cache while the inputs of a batch pass over it.
+TILE_ROWS, TILE_COLUMNS = 64, 512
+
+# Panels of `panel_sums`: 8 Gauss-Legendre nodes on this width leave 1e-7 of the value at a slope
 # of log f of 38, and 1e-12 at 20.
 PANEL_WIDTH = 1.0 / 4.0
 PANEL_POINTS, PANEL_WEIGHTS = np.polynomial.legendre.leggauss(8)
@@ -99,26 +111,20 @@ def _densities(r, u, gap, n_features, log_gamma, n_steps, series_top, series_abo
 
 @njit(cache=True, nogil=True)
 def fill_table(
-    r,
-    first_piece,
-    n_pieces,
-    sf_start,
-    points,
-    to_monomial,
-    density_args,
-    coefficients,
-    upper,
+    r, first_piece, sf_start, points, to_monomial, density_args, coefficients, upper, lane
 ):
-    """Fill one table: for each piece of u the polynomial of F or of 1 - F, then that of f.
+    """Fill one lane: for each piece of u the polynomial of F or of 1 - F, then that of f.
 
-    `upper[k]` is True where piece k holds 1 - F (where F is the larger of the two).
+    `upper[k, lane]` is 1 where piece k holds 1 - F (where F is the larger of the two), else 0.
     """
     n = points.size
+    n_pieces = upper.shape[0]
     half_width = 0.5 * PIECE_WIDTH
     f_values = np.empty(n)
     g_values = np.empty(n)
     gain = np.empty(n_pieces)
     for k in range(n_pieces):
+        piece = coefficients[k]
         middle = (first_piece + k + 0.5) * PIECE_WIDTH
         for j in range(n):
             u = middle + half_width * points[j]
@@ -127,141 +133,205 @@ def fill_table(
             f_values[j], f2 = _densities(r, u, gap, *density_args)
             # -dF/du per unit of the local variable v in [-1, 1].
             g_values[j] = half_width * (u / r) * f2
+        at_left = 0.0
+        total = 0.0
+        sign = -1.0
         for i in range(n):
             f_total = 0.0
             g_total = 0.0
             for j in range(n):
                 f_total += to_monomial[i, j] * f_values[j]
                 g_total += to_monomial[i, j] * g_values[j]
-            coefficients[k, 1, i] = f_total
+            piece[n + 1 + i, lane] = f_total
             # Antiderivative: the constant term is set below.
-            coefficients[k, 0, i + 1] = g_total / (i + 1.0)
-        at_left = 0.0
-        total = 0.0
-        sign = -1.0
-        for i in range(1, n + 1):
-            total += coefficients[k, 0, i]
-            at_left += sign * coefficients[k, 0, i]
+            g_total /= i + 1.0
+            piece[i + 1, lane] = g_total
+            total += g_total
+            at_left += sign * g_total
             sign = -sign
         gain[k] = max(total - at_left, 0.0)
-        coefficients[k, 0, 0] = -at_left  # G(v), zero at v = -1
+        piece[0, lane] = -at_left  # zero at v = -1
     # 1 - F grows with u: summed from the left. F from the right. Both sums of positive terms.
     sf = sf_start
     for k in range(n_pieces):
-        upper[k] = sf < 0.5
-        if upper[k]:
-            coefficients[k, 0, 0] += sf
+        upper[k, lane] = 1.0 if sf < 0.5 else 0.0
+        if sf < 0.5:
+            coefficients[k, 0, lane] += sf
         sf += gain[k]
     cdf = 0.0
     for k in range(n_pieces - 1, -1, -1):
         cdf += gain[k]
-        if not upper[k]:
+        if upper[k, lane] == 0.0:
             for i in range(n + 1):
-                coefficients[k, 0, i] = -coefficients[k, 0, i]
-            coefficients[k, 0, 0] += cdf
-
-
-@njit(cache=True, nogil=True, inline="always")
-def evaluate_piece(pool, upper, piece, v):
-    """F, 1 - F and f at the local variable v in [-1, 1] of a piece."""
-    value = pool[piece, 0, N_COEFFICIENTS]
-    density = pool[piece, 1, DEGREE]
-    for k in range(DEGREE, 0, -1):
-        value = value * v + pool[piece, 0, k]
-        density = density * v + pool[piece, 1, k - 1]
-    value = value * v + pool[piece, 0, 0]
-    value = max(value, 0.0)
-    if upper[piece]:
-        return 1.0 - value, value, max(density, 0.0)
-    return value, 1.0 - value, max(density, 0.0)
+                coefficients[k, i, lane] = -coefficients[k, i, lane]
+            coefficients[k, 0, lane] += cdf
 
 
 @njit(cache=True, nogil=True)
-def evaluate(pool, upper, start, first, stop, u):
-    """F, 1 - F and f of one table for an ascending array u >= 0.
-
-    The arrays end where F falls below the window: for all further u it is negligible.
-    """
-    n = np.searchsorted(u, (first + stop - start) * PIECE_WIDTH)
+def evaluate(piece, v, first, coefficients, upper, lane):
+    """F, 1 - F and f at one tabulated distance, for rows as `locate` returns them."""
+    n = piece.size
+    n_pieces = upper.shape[0]
     cdf = np.empty(n)
     sf = np.empty(n)
     pdf = np.empty(n)
     for i in range(n):
-        position = u[i] / PIECE_WIDTH - first
-        if position < 0.0:
-            cdf[i], sf[i], pdf[i] = 1.0, 0.0, 0.0
+        at = piece[i] - first
+        value = 0.0
+        density = 0.0
+        if 0 <= at < n_pieces:
+            value = coefficients[at, N_COEFFICIENTS, lane]
+            for k in range(DEGREE, -1, -1):
+                value = value * v[i] + coefficients[at, k, lane]
+            density = coefficients[at, N_STORED - 1, lane]
+            for k in range(N_STORED - 2, N_COEFFICIENTS, -1):
+                density = density * v[i] + coefficients[at, k, lane]
+        # Left of the tables 1 - F is 0, right of them F, as the outermost pieces hold.
+        value = max(value, 0.0)
+        pdf[i] = max(density, 0.0)
+        if upper[min(max(at, 0), n_pieces - 1), lane] > 0.0:
+            cdf[i], sf[i] = 1.0 - value, value
         else:
-            piece = min(int(position), stop - start - 1)
-            v = 2.0 * (position - piece) - 1.0
-            cdf[i], sf[i], pdf[i] = evaluate_piece(pool, upper, start + piece, v)
+            cdf[i], sf[i] = value, 1.0 - value
     return cdf, sf, pdf
 
 
 @njit(cache=True, nogil=True)
-def integrate_row(r, u, density_args, points, weights, cdf, sf, pdf):
-    """F, 1 - F and f of one row at ascending distances r, without tables.
+def _integrate(start, width, u, density_args, points, weights):
+    """Integral of f over distances from u + start on, by one Gauss-Legendre panel."""
+    half = 0.5 * width
+    total = 0.0
+    for k in range(points.size):
+        gap = start + half * (1.0 + points[k])
+        total += weights[k] * _densities(u + gap, u, gap, *density_args)[0]
+    return half * total
 
-    Gauss-Legendre panels of f between the distances, summed from the left for F and from the right
-    for 1 - F: positive terms, with the same accuracy as the tables.
+
+@njit(cache=True, nogil=True)
+def panel_sums(u, density_args, points, weights):
+    """Integrals of f of each row from the left, and from the right, up to the edges of panels.
+
+    Returns
+    -------
+    low : ndarray of shape (n_rows,)
+        Where the first panel starts, from u, where positions are exact.
+    below, above : ndarrays of shape (n_rows, n_panels + 1)
     """
-    mean_square = density_args[0] + u * u
-    # All positions are relative to u, where they are exact.
-    low = max(math.sqrt(max(mean_square - 1.0, 0.0)) - REACH, 0.0) - u
-    high = math.sqrt(mean_square) + REACH - u
-    n = r.size
-    gain = np.zeros(n + 1)
-    position = low
-    for j in range(n + 1):
-        end = high if j == n else min(max(r[j] - u, low), high)
-        while position < end:
-            half = 0.5 * min(end - position, PANEL_WIDTH)
-            for k in range(points.size):
-                gap = position + half * (1.0 + points[k])
-                gain[j] += half * weights[k] * _densities(u + gap, u, gap, *density_args)[0]
-            # Adding the rest exactly ends the loop, whatever the rounding.
-            position = end if end - position <= PANEL_WIDTH else position + 2.0 * half
-    below = 0.0
-    for j in range(n):
-        below += gain[j]
-        cdf[j] = below
-    above = 0.0
-    for j in range(n - 1, -1, -1):
-        above += gain[j + 1]
-        if cdf[j] < 0.5:
-            sf[j] = 1.0 - cdf[j]
-        else:
-            sf[j] = above
-            cdf[j] = 1.0 - above
-        gap = r[j] - u
-        pdf[j] = _densities(r[j], u, gap, *density_args)[0] if low < gap < high else 0.0
+    # The mean distance m obeys d + u^2 - 1 <= m^2 <= d + u^2: two reaches and 1 hold everything.
+    n_panels = int((2.0 * REACH + 1.0) / PANEL_WIDTH) + 1
+    low = np.empty(u.size)
+    below = np.zeros((u.size, n_panels + 1))
+    above = np.zeros((u.size, n_panels + 1))
+    gain = np.empty(n_panels)
+    for i in range(u.size):
+        mean_square = density_args[0] + u[i] * u[i]
+        low[i] = max(math.sqrt(max(mean_square - 1.0, 0.0)) - REACH, 0.0) - u[i]
+        for j in range(n_panels):
+            start = low[i] + j * PANEL_WIDTH
+            gain[j] = _integrate(start, PANEL_WIDTH, u[i], density_args, points, weights)
+            below[i, j + 1] = below[i, j] + gain[j]
+        for j in range(n_panels - 1, -1, -1):
+            above[i, j] = above[i, j + 1] + gain[j]
+    return low, below, above
+
+
+@njit(cache=True, nogil=True)
+def evaluate_row(r, u, low, below, above, density_args, points, weights):
+    """F, 1 - F and f of one row at distance r, without tables but as accurate as they are."""
+    gap = r - u
+    position = (gap - low) / PANEL_WIDTH
+    if position <= 0.0:
+        return 0.0, 1.0, 0.0
+    if position >= below.size - 1:
+        return 1.0, 0.0, 0.0
+    panel = int(position)
+    start = low + panel * PANEL_WIDTH
+    pdf = _densities(r, u, gap, *density_args)[0]
+    if below[panel] < 0.5:
+        cdf = below[panel] + _integrate(start, gap - start, u, density_args, points, weights)
+        if cdf < 0.5:
+            return cdf, 1.0 - cdf, pdf
+    rest = start + PANEL_WIDTH - gap
+    sf = _integrate(gap, rest, u, density_args, points, weights) + above[panel + 1]
+    return 1.0 - sf, sf, pdf
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def scaled_distances(X, x, inverse_sigma):
-    """Distances of the rows of X from x in units of sigma.
+def _add_squares(X, inputs, weights, rows, columns, b, out):
+    """Add the squared differences in these columns of four inputs, from b on, to these rows."""
+    # The last inputs of a batch are taken more than once where fewer than four are left.
+    last = inputs.shape[0] - 1
+    b1, b2, b3 = min(b + 1, last), min(b + 2, last), min(b + 3, last)
+    x, x1, x2, x3 = (
+        inputs[b, columns],
+        inputs[b1, columns],
+        inputs[b2, columns],
+        inputs[b3, columns],
+    )
+    for i in range(rows.start, rows.stop):
+        row = X[i, columns]
+        total, total1, total2, total3 = 0.0, 0.0, 0.0, 0.0
+        if weights.size == 0:
+            for j in range(row.size):
+                step, step1, step2, step3 = (
+                    row[j] - x[j],
+                    row[j] - x1[j],
+                    row[j] - x2[j],
+                    row[j] - x3[j],
+                )
+                total += step * step
+                total1 += step1 * step1
+                total2 += step2 * step2
+                total3 += step3 * step3
+        else:
+            weight = weights[columns]
+            for j in range(row.size):
+                step, step1, step2, step3 = (
+                    row[j] - x[j],
+                    row[j] - x1[j],
+                    row[j] - x2[j],
+                    row[j] - x3[j],
+                )
+                total += step * step * weight[j]
+                total1 += step1 * step1 * weight[j]
+                total2 += step2 * step2 * weight[j]
+                total3 += step3 * step3 * weight[j]
+        out[b, i] += total
+        if b1 > b:
+            out[b1, i] += total1
+        if b2 > b1:
+            out[b2, i] += total2
+        if b3 > b2:
+            out[b3, i] += total3
 
-    Summed from the differences, so nothing cancels: the relative error is below
-    (n_features + 8) 2^-53, whichever the order of summation; `distance_charge` charges it.
+
+@njit(cache=True, nogil=True)
+def distances(X, inputs, weights):
+    """Distances of the rows of X from each test input.
+
+    All inputs pass over a
+    tile of training rows, four at a time, while it is in the cache.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    inputs : ndarray of shape (n_inputs, n_features)
+    weights : ndarray of shape (n_features,) or (0,)
+        Weights of the squared differences; none if they are all 1.
+
+    Returns
+    -------
+    ndarray of shape (n_inputs, n_rows)
     """
-    out = np.empty(X.shape[0])
-    for i in range(X.shape[0]):
-        total = 0.0
-        for j in range(X.shape[1]):
-            step = (X[i, j] - x[j]) * inverse_sigma[j]
-            total += step * step
-        out[i] = math.sqrt(total)
-    return out
-
-
-def distance_charge(u, n_features):
-    """Size of a change of the training rows, in sigmas, that makes up for rounded distances.
-
-    Each computed distance is the exact one of its row moved along the line to the test input by at
-    most the relative error of `scaled_distances`. So what follows from the distances is exact for
-    training data that are off by the norm of these moves, and a radius is smaller by as much.
-    """
-    # 1.01 covers the rounding of the norm itself.
-    return 1.01 * (n_features + 8.0) * 2.0**-53 * float(np.linalg.norm(u))
+    n_rows, n_features = X.shape
+    out = np.zeros((inputs.shape[0], n_rows))
+    for start in range(0, n_rows, TILE_ROWS):
+        rows = slice(start, min(start + TILE_ROWS, n_rows))
+        for column in range(0, n_features, TILE_COLUMNS):
+            columns = slice(column, min(column + TILE_COLUMNS, n_features))
+            for b in range(0, inputs.shape[0], 4):
+                _add_squares(X, inputs, weights, rows, columns, b, out)
+    return np.sqrt(out)
 
 
 @njit(cache=True, nogil=True)
@@ -400,51 +470,245 @@ def integrand(cdf, sf, pdf, labels, n_neighbors, density):
     return probability_of_fewer(a)
 
 
+# Flat arrays, unsigned indices and loops over lanes of a constant length become vector
+# instructions: the two functions below, the heart of smoothed K-NN, run an order of magnitude
+# faster than one distance at a time.
+
+
+@njit(error_model="numpy", fastmath={"contract", "nsz"}, inline="always")
+def _lane_values(coefficients, upper, first, side, v, lane):
+    """F, 1 - F and f from flat tables, where a piece's numbers start at `first` and `side`."""
+    value = coefficients[first + np.uint64(N_COEFFICIENTS * LANES) + lane]
+    for k in range(1, N_COEFFICIENTS + 1):
+        value = value * v + coefficients[first + np.uint64((N_COEFFICIENTS - k) * LANES) + lane]
+    density = coefficients[first + np.uint64((N_STORED - 1) * LANES) + lane]
+    for k in range(1, N_COEFFICIENTS):
+        density = density * v + coefficients[first + np.uint64((N_STORED - 1 - k) * LANES) + lane]
+    value = value if value > 0.0 else 0.0
+    density = density if density > 0.0 else 0.0
+    flag = upper[side + lane]
+    return flag + (1.0 - 2.0 * flag) * value, (1.0 - flag) + (2.0 * flag - 1.0) * value, density
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+def _multiply_rows(piece, v, labels, first_piece, coefficients, upper, chunk, out):
+    """`add_row` for all these rows, at LANES distances side by side, for small K.
+
+    `chunk` is a tuple whose *length* is K: being part of its type, it is known to the compiler,
+    which unrolls the loop. `out` has, for each class, K + 1 blocks (a[m], b[m]) of LANES numbers
+    each, the first of them zeros (m = -1).
+    """
+    lanes = np.uint64(LANES)
+    block = np.uint64(2 * LANES)
+    n_updates = len(chunk)
+    class_stride = np.uint64((n_updates + 1) * 2 * LANES)
+    for i in range(piece.size):
+        at = np.uint64(piece[i] - first_piece)
+        first = at * np.uint64(N_STORED * LANES)
+        side = at * lanes
+        top = np.uint64(labels[i] + 1) * class_stride - block
+        for lane in range(np.uint64(0), np.uint64(LANES)):
+            cdf, sf, pdf = _lane_values(coefficients, upper, first, side, v[i], lane)
+            a = out[top + lane]
+            b = out[top + lanes + lane]
+            for k in range(n_updates):
+                here = top - np.uint64(2 * LANES * k) + lane
+                a_below = out[here - block]
+                b_below = out[here - lanes]
+                out[here] = a * sf + a_below * cdf
+                out[here + lanes] = b * sf + (b_below * cdf + a * pdf)
+                a = a_below
+                b = b_below
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+def _multiply_rows_any(piece, v, labels, first_piece, coefficients, upper, n_neighbors, out):
+    """`_multiply_rows` for any K."""
+    lanes = np.uint64(LANES)
+    block = np.uint64(2 * LANES)
+    class_stride = np.uint64((n_neighbors + 1) * 2 * LANES)
+    values = np.empty(3 * LANES)
+    for i in range(piece.size):
+        at = np.uint64(piece[i] - first_piece)
+        first = at * np.uint64(N_STORED * LANES)
+        side = at * lanes
+        for lane in range(np.uint64(0), np.uint64(LANES)):
+            cdf, sf, pdf = _lane_values(coefficients, upper, first, side, v[i], lane)
+            values[lane] = cdf
+            values[lanes + lane] = sf
+            values[block + lane] = pdf
+        here = np.uint64(labels[i] + 1) * class_stride - block
+        for _ in range(n_neighbors):
+            for lane in range(np.uint64(0), np.uint64(LANES)):
+                cdf = values[lane]
+                sf = values[lanes + lane]
+                a = out[here + lane]
+                out[here + lane] = a * sf + out[here - block + lane] * cdf
+                out[here + lanes + lane] = out[here + lanes + lane] * sf + (
+                    out[here - lanes + lane] * cdf + a * values[block + lane]
+                )
+            here -= block
+
+
 @njit(cache=True, nogil=True)
-def integrands_by_tables(u, labels, n_classes, n_neighbors, pool, upper, start, first, stop):
-    """For each tabulated distance: win densities, the chance of fewer than K closer, and bounds.
+def integrands_by_tables(
+    piece, v, labels, n_classes, n_neighbors, first, coefficients, upper, chunk
+):
+    """For LANES tabulated distances: win densities and the chance of fewer than K closer.
 
     Parameters
     ----------
-    u : ndarray of shape (n_rows,)
-        Distances of the training rows in units of sigma, ascending.
-    labels : ndarray of shape (n_rows,)
-        Class indices in the same order.
-    pool, upper, start, first, stop : ndarrays
-        Tables as `NoncentralChiTables.get` returns them.
+    piece, v, labels : ndarrays of shape (n_rows,)
+        The training rows, as `nearest_first` returns them.
+    n_classes, n_neighbors : int
+    first, coefficients, upper
+        As `NoncentralChiTables.get` returns them.
+    chunk : tuple
+        Of length n_neighbors if that is at most MAX_UNROLLED, else empty: see `_multiply_rows`.
 
     Returns
     -------
-    density : ndarray of shape (n_nodes, n_classes)
-    fewer : ndarray of shape (n_nodes,)
-    closer : ndarray of shape (n_classes,)
-        `at_least` at the first distance.
+    density : ndarray of shape (LANES, n_classes)
+    fewer : ndarray of shape (LANES,)
     """
-    density = np.empty((start.size, n_classes))
-    fewer = np.empty(start.size)
-    closer = np.empty(n_classes)
-    for node in range(start.size):
-        cdf, sf, pdf = evaluate(pool, upper, start[node], first[node], stop[node], u)
-        fewer[node] = integrand(cdf, sf, pdf, labels, n_neighbors, density[node])
-        if node == 0:
-            closer[:] = at_least(cdf, sf, labels, n_classes, n_neighbors)
-    return density, fewer, closer
+    start = np.searchsorted(piece, first)
+    stop = np.searchsorted(piece, first + upper.shape[0])
+    counts = np.zeros((n_classes, n_neighbors + 1, 2, LANES))
+    # Rows left of the tables are closer; with K of them nothing is left to win.
+    closer = np.bincount(labels[:start], minlength=n_classes)
+    for c in range(n_classes):
+        if closer[c] < n_neighbors:
+            counts[c, closer[c] + 1, 0] = 1.0
+    rows = slice(start, stop)
+    args = (piece[rows], v[rows], labels[rows], first, coefficients.reshape(-1), upper.reshape(-1))
+    if len(chunk) > 0:
+        _multiply_rows(*args, chunk, counts.reshape(-1))
+    else:
+        _multiply_rows_any(*args, n_neighbors, counts.reshape(-1))
+    density = np.empty((LANES, n_classes))
+    fewer = np.empty(LANES)
+    a = np.empty((n_classes, n_neighbors))
+    b = np.empty((n_classes, n_neighbors))
+    for lane in range(LANES):
+        a[:] = counts[:, 1:, 0, lane]
+        b[:] = counts[:, 1:, 1, lane]
+        win_densities(a, b, density[lane])
+        fewer[lane] = probability_of_fewer(a)
+    return density, fewer
 
 
 @njit(cache=True, nogil=True)
-def integrands_by_rows(u, labels, n_classes, n_neighbors, r, density_args, points, weights):
-    """`integrands_by_tables` at ascending distances r, by integrating each row's density."""
-    cdf = np.empty((u.size, r.size))
-    sf = np.empty((u.size, r.size))
-    pdf = np.empty((u.size, r.size))
+def _evaluate_rows(r, u, panels, density_args, points, weights):
+    low, below, above = panels
+    cdf, sf, pdf = np.empty(u.size), np.empty(u.size), np.empty(u.size)
     for i in range(u.size):
-        integrate_row(r, u[i], density_args, points, weights, cdf[i], sf[i], pdf[i])
-    cdf, sf, pdf = cdf.T.copy(), sf.T.copy(), pdf.T.copy()
+        cdf[i], sf[i], pdf[i] = evaluate_row(
+            r, u[i], low[i], below[i], above[i], density_args, points, weights
+        )
+    return cdf, sf, pdf
+
+
+@njit(cache=True, nogil=True)
+def integrands_by_rows(u, labels, n_classes, n_neighbors, panels, r, density_args, points, weights):
+    """`integrands_by_tables` at distances r, by `evaluate_row`; panels from `panel_sums`."""
     density = np.empty((r.size, n_classes))
     fewer = np.empty(r.size)
     for node in range(r.size):
-        fewer[node] = integrand(cdf[node], sf[node], pdf[node], labels, n_neighbors, density[node])
-    return density, fewer, at_least(cdf[0], sf[0], labels, n_classes, n_neighbors)
+        cdf, sf, pdf = _evaluate_rows(r[node], u, panels, density_args, points, weights)
+        fewer[node] = integrand(cdf, sf, pdf, labels, n_neighbors, density[node])
+    return density, fewer
+
+
+@njit(cache=True, nogil=True)
+def at_least_by_rows(u, labels, n_classes, n_neighbors, panels, r, density_args, points, weights):
+    """`at_least` at one distance, by `evaluate_row`; panels from `panel_sums`."""
+    cdf, sf, _ = _evaluate_rows(r, u, panels, density_args, points, weights)
+    return at_least(cdf, sf, labels, n_classes, n_neighbors)
+
+
+@njit(cache=True, nogil=True)
+def at_least_by_table(
+    piece, v, labels, n_classes, n_neighbors, first, coefficients, upper, lane, negligible
+):
+    """`at_least` at one tabulated distance, up to `negligible` more than the exact value.
+
+    Rows come nearest first. Where those that are left have a chance of at most `negligible` to be
+    closer at all, that is added and the loop ends.
+    """
+    least = (n_neighbors + n_classes - 1) // n_classes
+    of_all = np.zeros(n_neighbors + 1)
+    of_class = np.zeros((n_classes, least + 1))
+    of_all[0] = 1.0
+    of_class[:, 0] = 1.0
+    n = np.searchsorted(piece, first + upper.shape[0])
+    rest = 0.0
+    cdf, sf = 1.0, 0.0
+    for i in range(n):
+        # F of the row before, which is nearer, is the larger.
+        if i > 0 and piece[i] > piece[i - 1] and (n - i) * cdf <= negligible:
+            rest = (n - i) * cdf
+            break
+        at = piece[i] - first
+        if at >= 0:
+            value = coefficients[at, N_COEFFICIENTS, lane]
+            for k in range(DEGREE, -1, -1):
+                value = value * v[i] + coefficients[at, k, lane]
+            value = max(value, 0.0)
+            cdf, sf = (1.0 - value, value) if upper[at, lane] > 0.0 else (value, 1.0 - value)
+        _count_row(of_all, cdf, sf)
+        _count_row(of_class[labels[i]], cdf, sf)
+    return np.minimum(of_class[:, least], of_all[n_neighbors]) + rest
+
+
+@njit(cache=True, nogil=True)
+def nearest_first(u, labels, limit):
+    """Rows up to a distance, sorted by the piece of the tables that they lie in.
+
+    Returns
+    -------
+    piece : ndarray of shape (n_near,), int64
+        Numbers of the pieces, ascending; in one piece, rows keep their order.
+    v : ndarray of shape (n_near,)
+        Place in the piece, from -1 to 1.
+    labels : ndarray of shape (n_near,)
+    """
+    n = 0
+    lowest = limit
+    for i in range(u.size):
+        if u[i] <= limit:
+            n += 1
+            lowest = min(lowest, u[i])
+    first = int(lowest / PIECE_WIDTH)
+    n_pieces = int(limit / PIECE_WIDTH) - first + 1
+    # Counting sort; very far from few rows, the pieces are numbered by a search instead.
+    near = u[u <= limit]
+    number = (near / PIECE_WIDTH).astype(np.int64)
+    keys = number - first
+    if n_pieces > 2**16 + 4 * n:
+        names = np.unique(keys)
+        keys, n_pieces = np.searchsorted(names, keys), names.size
+    position = np.zeros(n_pieces + 1, dtype=np.int64)
+    for i in range(n):
+        position[keys[i] + 1] += 1
+    position = np.cumsum(position)
+    piece, v, sorted_labels = np.empty(n, np.int64), np.empty(n), np.empty(n, np.int64)
+    j = 0
+    for i in range(u.size):
+        if u[i] <= limit:
+            place = position[keys[j]]
+            position[keys[j]] += 1
+            piece[place] = number[j]
+            v[place] = 2.0 * (u[i] / PIECE_WIDTH - number[j]) - 1.0
+            sorted_labels[place] = labels[i]
+            j += 1
+    return piece, v, sorted_labels
+
+
+def locate(u):
+    """Piece of the tables that each distance lies in, and its place v in [-1, 1] there."""
+    position = u / PIECE_WIDTH
+    piece = position.astype(np.int64)
+    return piece, 2.0 * (position - piece) - 1.0
 
 
 @njit(cache=True, nogil=True)
@@ -467,30 +731,33 @@ def _multiply(p, q, out):
 
 @njit(cache=True, nogil=True)
 def quantized_wins(
-    u, labels, n_classes, n_neighbors, pool, upper, start, first, stop, error, deep_error, floor
+    piece, v, labels, n_classes, n_neighbors, first, coefficients, upper, error, deep_error
 ):
-    """Probability that each class wins when distances are quantised, and an upper bound on it.
+    """Chance that the K-th row is in one of the levels between LANES edges and class c wins.
 
     Parameters
     ----------
-    u : ndarray of shape (n_rows,)
-        Distances of the training rows in units of sigma, in row order: ties go to the lower row.
+    piece, v : ndarrays of shape (n_rows,)
+        Distances of the training rows as `locate` returns them, in row order: ties go to the lower
+        row.
     labels : ndarray of shape (n_rows,)
         Class indices.
-    pool, upper, start, first, stop : ndarrays
-        Tables at the level edges, as `NoncentralChiTables.get` returns them.
+    n_classes, n_neighbors : int
+    first, coefficients, upper
+        Tables at the edges, as `NoncentralChiTables.get` returns them.
     error, deep_error : float
         Relative errors of table values above and below 1e-140. The chance of lying in one level is
         a difference of two such values: their errors are added to it.
-    floor : float
-        Levels that hold the K-th row with a smaller chance are left out.
 
     Returns
     -------
     wins, wins_upper : ndarray of shape (n_classes,)
+    closer : ndarray of shape (n_classes,)
+        `at_least` at the first edge.
+    fewer : float
+        Chance of fewer than K rows below the last edge.
     """
-    n_levels = start.size + 1
-    n_rows = u.size
+    n_rows = labels.size
     wins = np.zeros(n_classes)
     wins_upper = np.zeros(n_classes)
     win = np.empty(n_classes)
@@ -500,11 +767,9 @@ def quantized_wins(
     both = np.empty((n_classes, n_neighbors))
     kth = np.zeros((n_classes, n_neighbors))
     unused = np.zeros((n_classes, n_neighbors))
-    order = np.argsort(u)
-    ascending = u[order]
-    cdf = np.zeros(n_rows)  # below this level
-    sf = np.ones(n_rows)
-    for level in range(n_levels):
+    cdf, sf, _ = evaluate(piece, v, first, coefficients, upper, 0)  # below this level
+    closer = at_least(cdf, sf, labels, n_classes, n_neighbors)
+    for level in range(1, LANES):
         # Rows after the K-th in row order are closer when strictly below this level.
         suffix[:] = 0.0
         suffix[:, 0] = 1.0
@@ -512,18 +777,8 @@ def quantized_wins(
             c = labels[i]
             suffix_after[i] = suffix[c]
             add_row(suffix, unused, c, cdf[i], sf[i], 0.0)
-        if probability_of_fewer(suffix) < floor:
-            break
-        new_cdf, new_sf = np.ones(n_rows), np.zeros(n_rows)
-        if level < n_levels - 1:
-            near_cdf, near_sf, _ = evaluate(
-                pool, upper, start[level], first[level], stop[level], ascending
-            )
-            new_cdf[order[near_cdf.size :]] = 0.0
-            new_sf[order[near_cdf.size :]] = 1.0
-            new_cdf[order[: near_cdf.size]] = near_cdf
-            new_sf[order[: near_cdf.size]] = near_sf
         # Rows before it are closer when in this level or below.
+        new_cdf, new_sf, _ = evaluate(piece, v, first, coefficients, upper, level)
         prefix[:] = 0.0
         prefix[:, 0] = 1.0
         both[:] = suffix
@@ -547,4 +802,4 @@ def quantized_wins(
             add_row(prefix, unused, c, new_cdf[i], new_sf[i], 0.0)
             _multiply(prefix[c], suffix[c], both[c])
         cdf, sf = new_cdf, new_sf
-    return wins, wins_upper
+    return wins, wins_upper, closer, probability_of_fewer(prefix)

@@ -29,7 +29,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import gammaincc
 
-from ._kernels import N_COEFFICIENTS, PIECE_WIDTH, REACH, fill_table
+from ._kernels import LANES, N_COEFFICIENTS, N_STORED, PIECE_WIDTH, REACH, fill_table
 
 # Debye's expansion with _DEBYE_TERMS terms has a relative error below 1e-14 from this order on
 # (largest over all arguments; `test_noncentral_chi.py` compares with 50 digits).
@@ -42,8 +42,8 @@ _DEBYE_TERMS = 9
 RELATIVE_ERROR = 2e-10
 DEEP_ERROR = 1e-7
 
-# Largest number of doubles kept in one table (256 MiB); past it the table starts afresh.
-_MAX_POOL = 2**25
+# Bytes of tables kept for one number of features; past it they start afresh.
+_MAX_BYTES = 2**28
 
 
 def _debye_polynomials(n_terms: int) -> list[list[Fraction]]:
@@ -76,10 +76,10 @@ def _debye_series(order: float) -> np.ndarray:
 
 
 class NoncentralChiTables:
-    """Tables of F, 1 - F and f for `n_features` degrees of freedom, one for each distance r.
+    """Tables of F, 1 - F and f for `n_features` degrees of freedom, LANES distances r at a time.
 
-    Tables are made on demand, under a lock, and depend on r and the number of features alone: the
-    answer for a row never depends on which rows were asked for before.
+    Tables are made on demand, under a lock, and depend on the distances and the number of features
+    alone: the answer for a row never depends on which rows were asked for before.
 
     Parameters
     ----------
@@ -95,7 +95,9 @@ class NoncentralChiTables:
         self._points = nodes
         # Exact arithmetic would change nothing: the condition number is about 1e4.
         self._to_monomial = np.linalg.inv(np.vander(nodes, increasing=True))
-        self._clear()
+        # Tables by their distances, and their size in bytes.
+        self._made: dict[bytes, tuple[int, np.ndarray, np.ndarray]] = {}
+        self._n_bytes = 0
 
     @staticmethod
     def _density_params(n_features: int) -> tuple:
@@ -109,17 +111,6 @@ class NoncentralChiTables:
             _debye_series(order + n_steps + 1.0),
         )
 
-    def _clear(self) -> None:
-        # Index of each distance, first piece, start of each table, coefficients, side: replaced as
-        # a whole by one assignment, so that an interrupt never leaves parts that do not match.
-        self._state: tuple[dict[float, int], np.ndarray, np.ndarray, np.ndarray, np.ndarray] = (
-            {},
-            np.empty(0, dtype=np.int64),
-            np.zeros(1, dtype=np.int64),
-            np.empty((0, 2, N_COEFFICIENTS + 1)),
-            np.empty(0, dtype=np.bool_),
-        )
-
     def window(self, r: float) -> tuple[int, int]:
         """First and one past the last piece of u in which neither F nor 1 - F is negligible."""
         d = self.n_features
@@ -128,46 +119,50 @@ class NoncentralChiTables:
         high = math.sqrt(max((r + REACH) ** 2 - d + 1.0, PIECE_WIDTH**2))
         return math.floor(low / PIECE_WIDTH), math.ceil(high / PIECE_WIDTH) + 1
 
-    def _make(self, r: float) -> tuple[int, np.ndarray, np.ndarray]:
-        first, last = self.window(r)
-        n_pieces = last - first
-        # Starting at u > 0, what lies to the left is below 1e-307 (see `REACH`).
-        sf_start = float(gammaincc(0.5 * self.n_features, 0.5 * r * r)) if first == 0 else 0.0
-        coefficients = np.zeros((n_pieces, 2, N_COEFFICIENTS + 1))
-        upper = np.zeros(n_pieces, dtype=np.bool_)
-        fill_table(
-            r, first, n_pieces, sf_start, self._points, self._to_monomial,
-            self.density_args, coefficients, upper,
-        )  # fmt: skip
+    def _make(self, distances: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+        proper = [(lane, r) for lane, r in enumerate(distances.tolist()) if 0.0 < r < math.inf]
+        windows = [self.window(r) for _, r in proper]
+        first, last = min(w[0] for w in windows), max(w[1] for w in windows)
+        coefficients = np.zeros((last - first, N_STORED, LANES))
+        upper = np.zeros((last - first, LANES))
+        upper[:, distances == math.inf] = 1.0
+        for lane, r in proper:
+            # Starting at u > 0, what lies to the left is below 1e-307 (see `REACH`).
+            sf_start = float(gammaincc(0.5 * self.n_features, 0.5 * r * r)) if first == 0 else 0.0
+            fill_table(
+                r, first, sf_start, self._points, self._to_monomial, self.density_args,
+                coefficients, upper, lane,
+            )  # fmt: skip
         return first, coefficients, upper
 
-    def get(self, distances: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Tables for an array of distances r > 0 (units of sigma).
+    def get(self, distances: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+        """Tables for LANES distances r in units of sigma, at least one of them in (0, inf).
+
+        Where r is 0, F is 0 for all rows, and 1 where it is infinite.
 
         Returns
         -------
-        pool, upper, start, first : arrays for the kernels
-            Table i holds the pieces ``pool[start[i]:stop[i]]``, the first of them piece number
-            ``first[i]``; ``upper`` says which hold 1 - F. A later call never changes them.
-        stop : ndarray
+        first : int
+            Number of the first piece of u.
+        coefficients : ndarray of shape (n_pieces, N_STORED, LANES)
+            Coefficients of F or 1 - F, then those of f.
+        upper : ndarray of shape (n_pieces, LANES)
+            1 where a piece holds 1 - F, else 0.
         """
-        wanted = distances.tolist()
-        with self._lock:
-            if self._state[3].size > _MAX_POOL:
-                self._clear()
-            index, first, start, pool, upper = self._state
-            missing = [r for r in dict.fromkeys(wanted) if r not in index]
-            if missing:
-                made = [self._make(r) for r in missing]
-                # New objects, so that kernels running on the old arrays are not disturbed.
-                index = index | {r: len(index) + i for i, r in enumerate(missing)}
-                first = np.append(first, [f for f, _, _ in made])
-                start = np.append(start, start[-1] + np.cumsum([u.size for _, _, u in made]))
-                pool = np.concatenate([pool, *(c for _, c, _ in made)])
-                upper = np.concatenate([upper, *(u for _, _, u in made)])
-                self._state = (index, first, start, pool, upper)
-        which = np.array([index[r] for r in wanted], dtype=np.int64)
-        return pool, upper, start[which], first[which], start[which + 1]
+        key = distances.tobytes()
+        found = self._made.get(key)
+        if found is None:
+            with self._lock:
+                found = self._made.get(key)
+                if found is None:
+                    found = self._make(distances)
+                    size = found[1].nbytes + found[2].nbytes
+                    if self._n_bytes + size > _MAX_BYTES:
+                        self._made, self._n_bytes = {}, 0
+                    # Should an interrupt fall between these lines, tables are kept uncounted.
+                    self._made[key] = found
+                    self._n_bytes += size
+        return found
 
 
 @lru_cache(maxsize=4)

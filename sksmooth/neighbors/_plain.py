@@ -19,15 +19,22 @@ What is charged, for each class, against the radius:
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
 from ._kernels import (
+    LANES,
+    MAX_UNROLLED,
     PANEL_POINTS,
     PANEL_WEIGHTS,
     REACH,
+    at_least_by_rows,
+    at_least_by_table,
     integrands_by_rows,
     integrands_by_tables,
+    nearest_first,
+    panel_sums,
 )
 from ._noncentral_chi import DEEP_ERROR, RELATIVE_ERROR, NoncentralChiTables
 
@@ -36,35 +43,41 @@ from ._noncentral_chi import DEEP_ERROR, RELATIVE_ERROR, NoncentralChiTables
 PROBABILITY_FLOOR = 1e-290
 
 # Largest share of a class's probability that each of the two cut ends, and the trapezoidal rule,
-# may be charged before the range grows or the step halves. 1e-7 of p moves isf(p) by less than
-# 1e-7: invisible in a radius, and still reached with two or three steps.
-_CUT_SHARE = 1e-8
-_QUADRATURE_SHARE = 1e-7
+# may be charged before the range grows or the step halves. 1e-6 of p moves isf(p) by less than
+# 1e-6: invisible in a radius. (What is charged for the rule is an upper bound anyway: its error,
+# squared by the last halving, is far below.)
+CUT_SHARE = 1e-7
+_QUADRATURE_SHARE = 1e-6
 
 # The bounds on the cut ends are computed values themselves: this covers their relative error, see
 # `relative_charge` (at most 1e-6 for a billion rows).
-_CUT_MARGIN = 1.0 + 1e-5
+CUT_MARGIN = 1.0 + 1e-5
 
-_FIRST_STEP = 0.25
-_N_HALVINGS = 12
+# Peaks as narrow as a fifth of sigma, common with thousands of rows, need 1/16 or 1/32.
+_FIRST_STEP = 0.125
+_N_HALVINGS = 11
+
+# Where the range ends first, from where the K-th nearest row alone would be found: about what was
+# needed on Spambase, MNIST and CIFAR-10, for K from 1 to 15. It costs time where it is off.
+_BEFORE, _BEFORE_POWER, _AFTER = -4.0, -0.36, -0.5
+# Blocks of nodes start at multiples of this: tables are shared, and few nodes evaluated in vain.
+_ALIGN = LANES // 2
 
 # Distance from sqrt(n_features) past which a test input hardly shares distances with others, and
 # the number of rows below which integrating their densities is then cheaper than making tables (a
-# table and about 5 rows cost the same, and a typical range has 300 distances).
+# table and about 5 rows cost the same, and a typical range has 100 distances).
 _FAR, _FEW = 60.0, 1500
-# Units of w by which the range grows: the first time, and at most.
-_CHUNK, _MAX_CHUNK = 2.0, 6.0
 
 
-def within_reach(u: np.ndarray, kth: float, n_features: int) -> np.ndarray:
-    """Which rows can be among the K nearest with more than a negligible chance.
+def reach(kth: float, n_features: int) -> float:
+    """Distance past which a row is among the K nearest with a negligible chance only.
 
     The K rows up to distance `kth` are within ``m + REACH`` of the test input, m their mean
     distance, except with a chance covered by `PROBABILITY_FLOOR`; a row whose own mean lies two
     reaches (and some more, for the ends of the range) further out is never that near.
     """
     limit = math.sqrt(n_features + kth * kth) + 2.0 * REACH + 10.0
-    return u * u <= limit * limit - (n_features - 1.0)
+    return math.sqrt(limit * limit - (n_features - 1.0))
 
 
 def relative_charge(n_rows: int, n_neighbors: int) -> float:
@@ -88,14 +101,19 @@ def relative_charge(n_rows: int, n_neighbors: int) -> float:
 
 def can_win(labels: np.ndarray, n_classes: int, n_neighbors: int) -> np.ndarray:
     """Which classes have enough rows to win any vote of K of these rows."""
-    counts = np.bincount(labels, minlength=n_classes)
-    result = np.zeros(n_classes, dtype=bool)
-    for c in range(n_classes):
-        for votes in range(1, min(counts[c], n_neighbors) + 1):
+    counts = np.minimum(np.bincount(labels, minlength=n_classes), n_neighbors)
+    return _can_win(tuple(counts.tolist()), n_neighbors)
+
+
+@lru_cache(maxsize=1024)
+def _can_win(counts: tuple[int, ...], n_neighbors: int) -> np.ndarray:
+    result = np.zeros(len(counts), dtype=bool)
+    for c, own in enumerate(counts):
+        for votes in range(1, own + 1):
             # Ties go to the lowest class: those before c must stay one vote behind.
-            limits = np.where(np.arange(n_classes) < c, votes - 1, votes)
-            others = np.minimum(counts, limits).sum() - min(counts[c], limits[c])
+            others = sum(min(n, votes - (k < c)) for k, n in enumerate(counts) if k != c)
             result[c] |= others >= n_neighbors - votes
+    result.flags.writeable = False
     return result
 
 
@@ -113,79 +131,160 @@ def _quadrature_error(fine: np.ndarray, middle: np.ndarray, coarse: np.ndarray) 
     return np.abs(fine - middle) + fine * relative**4
 
 
-def _softplus(w: np.ndarray) -> np.ndarray:
-    return np.logaddexp(0.0, w)
+@lru_cache(maxsize=4096)
+def _block_nodes(level: int, start: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances r of LANES nodes of a level from `start` on, and dr/dw as a column."""
+    index = start + np.arange(LANES)
+    if level > 0:
+        index = 2 * index + 1
+    w = index * (_FIRST_STEP * 0.5**level)
+    r = np.logaddexp(0.0, w)
+    dr_dw = np.exp(w - r)[:, None]  # exp(w) / (1 + exp(w))
+    r.flags.writeable = dr_dw.flags.writeable = False
+    return r, dr_dw
 
 
 class _Integral:
-    """The integrals of one test input, as a range of nodes that grows and is refined."""
+    """The integrals of one test input: a range of nodes that grows, shrinks and is refined.
+
+    The nodes are ``w = k step`` for k in [low, high), a multiple of LANES in number. Level 0 are
+    the nodes at the first step, level l > 0 the odd multiples of its 2^l-th part: those that come
+    with the l-th halving. Each level is evaluated in blocks of LANES nodes.
+    """
 
     def __init__(self, u, labels, n_classes, n_neighbors, tables) -> None:
-        self._args = (u, labels, n_classes, n_neighbors)
+        kth = float(np.partition(u, n_neighbors - 1)[n_neighbors - 1])
         self._tables: NoncentralChiTables = tables
-        self.can_win = can_win(labels, n_classes, n_neighbors)
-        self.step = _FIRST_STEP
+        limit = reach(kth, tables.n_features)
+        piece, v, near_labels = nearest_first(u, labels, limit)
+        self._rows = (piece, v, near_labels, n_classes, n_neighbors)
+        self._unrolled = (0,) * n_neighbors if n_neighbors <= MAX_UNROLLED else ()
+        self.can_win = can_win(near_labels, n_classes, n_neighbors)
+        self._level, self.step = 0, _FIRST_STEP
         # The K-th nearest row alone would be found near here.
-        r = math.sqrt(tables.n_features + u[n_neighbors - 1] ** 2)
+        r = math.sqrt(tables.n_features + kth * kth)
         center = r + math.log(-math.expm1(-r))
-        self.low = math.floor((center - 2.0 * _CHUNK) / self.step)
-        self.high = math.ceil((center + _CHUNK) / self.step)
         # Tables pay off where many test inputs share their distances. Far out, each input has its
         # own, and few rows are in reach. The choice depends on this input alone.
-        self._by_rows = center > math.sqrt(tables.n_features) + _FAR and u.size <= _FEW
-        self.density, self.fewer, self.closer = self._nodes(np.arange(self.low, self.high + 1))
-
-    def _nodes(self, index: np.ndarray):
-        w = index * self.step
-        r = _softplus(w)
+        self._by_rows = center > math.sqrt(tables.n_features) + _FAR and piece.size <= _FEW
         if self._by_rows:
-            density, fewer, closer = integrands_by_rows(
-                *self._args, r, self._tables.density_args, PANEL_POINTS, PANEL_WEIGHTS
-            )
+            near = u <= limit
+            self._quadrature = (tables.density_args, PANEL_POINTS, PANEL_WEIGHTS)
+            panels = panel_sums(u[near], *self._quadrature)
+            self._near_rows = (u[near], labels[near], n_classes, n_neighbors, panels)
+        before = _BEFORE * n_neighbors**_BEFORE_POWER
+        self.low = _ALIGN * math.floor((center + before) / (_ALIGN * self.step))
+        n_blocks = math.ceil(((center + _AFTER) / self.step - self.low) / LANES)
+        self.high = self.low + LANES * max(n_blocks, 1)
+        self.density, self.fewer = self._nodes(0, self.low, self.high)
+        self.closer = self._closer(self.low, self._goal())
+
+    def _block(self, level: int, start: int) -> tuple[np.ndarray, np.ndarray]:
+        r, dr_dw = _block_nodes(level, start)
+        if self._by_rows:
+            density, fewer = integrands_by_rows(*self._near_rows, r, *self._quadrature)
         else:
-            density, fewer, closer = integrands_by_tables(*self._args, *self._tables.get(r))
-        # dr/dw = exp(w) / (1 + exp(w))
-        return density * np.exp(w - r)[:, None], fewer, closer
+            density, fewer = integrands_by_tables(*self._rows, *self._tables.get(r), self._unrolled)
+        return density * dr_dw, fewer
+
+    def _own_nodes(self, level: int, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+        """Values at the nodes low to high - 1 of one level alone."""
+        first = low // _ALIGN * _ALIGN
+        blocks = [self._block(level, start) for start in range(first, high, LANES)]
+        density, fewer = (np.concatenate(part) for part in zip(*blocks, strict=True))
+        return density[low - first : high - first], fewer[low - first : high - first]
+
+    def _nodes(self, level: int, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+        """Values at the nodes low to high - 1 of a level and all before it."""
+        if level == 0:
+            return self._own_nodes(0, low, high)
+        coarse = self._nodes(level - 1, -(-low // 2), -(-high // 2))
+        odd = self._own_nodes(level, low // 2, high // 2)
+        return self._merge(coarse, odd, low % 2)
+
+    @staticmethod
+    def _merge(even, odd, first_is_odd: int = 0) -> tuple[np.ndarray, ...]:
+        merged = []
+        for e, o in zip(even, odd, strict=True):
+            values = np.empty((e.shape[0] + o.shape[0], *e.shape[1:]))
+            values[first_is_odd::2], values[1 - first_is_odd :: 2] = e, o
+            merged.append(values)
+        return tuple(merged)
+
+    def _closer(self, node: int, goal: np.ndarray) -> np.ndarray:
+        """`at_least` at a node; what is far below the goal is rounded up."""
+        level = self._level
+        while level > 0 and node % 2 == 0:
+            level, node = level - 1, node // 2
+        if level > 0:
+            node //= 2
+        lane = node % _ALIGN
+        r, _ = _block_nodes(level, node - lane)
+        if self._by_rows:
+            return at_least_by_rows(*self._near_rows, r[lane], *self._quadrature)
+        negligible = 1e-3 * float(goal.min())
+        return at_least_by_table(*self._rows, *self._tables.get(r), lane, negligible)
+
+    def _goal(self) -> np.ndarray:
+        """Largest bounds on the cut ends that are left as they are."""
+        goal = CUT_SHARE * np.maximum(self.integral(), PROBABILITY_FLOOR)
+        return np.where(self.can_win, goal, np.inf)
 
     def grow(self) -> tuple[np.ndarray, float]:
         """Widen the range until what is cut is negligible; returns the bounds on both cuts."""
-        n_left = n_right = math.ceil(_CHUNK / self.step)
-        largest = math.ceil(_MAX_CHUNK / self.step)
+        block = LANES << self._level
+        by_left = by_right = block
         while True:
-            goal = _CUT_SHARE * np.maximum(self.integral(), PROBABILITY_FLOOR)
-            goal = np.where(self.can_win, goal, np.inf)
-            left = self.closer * _CUT_MARGIN
-            right = float(self.fewer[-1]) * _CUT_MARGIN
+            goal = self._goal()
+            left = self.closer * CUT_MARGIN
+            right = float(self.fewer[-1]) * CUT_MARGIN
             if (left > goal).any():
-                density, fewer, self.closer = self._nodes(np.arange(self.low - n_left, self.low))
+                density, fewer = self._nodes(self._level, self.low - by_left, self.low)
                 self.density = np.concatenate([density, self.density])
                 self.fewer = np.concatenate([fewer, self.fewer])
-                self.low -= n_left
-                n_left = min(2 * n_left, largest)
+                self.low -= by_left
+                self.closer = self._closer(self.low, self._goal())
+                by_left = min(by_left + block, 4 * block)
             elif right > goal.min():
-                density, fewer, _ = self._nodes(np.arange(self.high + 1, self.high + n_right + 1))
+                density, fewer = self._nodes(self._level, self.high, self.high + by_right)
                 self.density = np.concatenate([self.density, density])
                 self.fewer = np.concatenate([self.fewer, fewer])
-                self.high += n_right
-                n_right = min(2 * n_right, largest)
+                self.high += by_right
+                by_right = min(by_right + block, 4 * block)
             else:
                 return left, right
 
+    def _shrink(self) -> None:
+        """Give up blocks at both ends that need not be refined: what is cut stays negligible."""
+        goal = self._goal()
+        enough = self.fewer[LANES - 1 :: LANES] * CUT_MARGIN <= goal.min()
+        n_blocks = int(np.argmax(enough)) + 1 if enough.any() else enough.size
+        below = (
+            self.step * np.add.accumulate(self.density)[LANES - 1 : LANES * (n_blocks - 1) : LANES]
+        )
+        # The sums up to the ends of blocks say where trying is worth while.
+        first = int(np.searchsorted((below > goal).any(axis=1), True))
+        while first > 0:
+            closer = self._closer(self.low + LANES * first, goal)
+            if (closer * CUT_MARGIN <= goal).all():
+                self.closer = closer
+                break
+            first -= 1
+        kept = slice(LANES * first, LANES * n_blocks)
+        self.density, self.fewer = self.density[kept], self.fewer[kept]
+        self.low, self.high = self.low + kept.start, self.low + kept.stop
+
     def refine(self) -> None:
         """Halve the step."""
-        self.step /= 2.0
+        self._shrink()
+        self._level, self.step = self._level + 1, self.step / 2.0
+        odd = self._own_nodes(self._level, self.low, self.high)
+        self.density, self.fewer = self._merge((self.density, self.fewer), odd)
         self.low, self.high = 2 * self.low, 2 * self.high
-        odd, fewer_odd, _ = self._nodes(np.arange(self.low + 1, self.high, 2))
-        density = np.empty((self.high - self.low + 1, odd.shape[1]))
-        fewer = np.empty(self.high - self.low + 1)
-        density[::2], density[1::2] = self.density, odd
-        fewer[::2], fewer[1::2] = self.fewer, fewer_odd
-        self.density, self.fewer = density, fewer
 
     def integral(self, coarser: int = 1) -> np.ndarray:
         """Trapezoidal sums at `coarser` times the step; the cut ends are bounded elsewhere."""
-        first = -self.low % coarser
-        return self.step * coarser * self.density[first::coarser].sum(axis=0)
+        return self.step * coarser * self.density[::coarser].sum(axis=0)
 
 
 def win_probabilities(
@@ -210,8 +309,7 @@ def win_probabilities(
     -------
     wins, wins_upper : ndarray of shape (n_classes,)
     """
-    order = np.argsort(u, kind="stable")
-    integral = _Integral(u[order], labels[order], n_classes, n_neighbors, tables)
+    integral = _Integral(u, labels, n_classes, n_neighbors, tables)
     for halvings in range(_N_HALVINGS + 1):
         left, right = integral.grow()
         wins = integral.integral()

@@ -11,15 +11,15 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import chdtri
 
-from ._kernels import quantized_wins
+from ._kernels import LANES, locate, quantized_wins
 from ._noncentral_chi import DEEP_ERROR, RELATIVE_ERROR, NoncentralChiTables
-from ._plain import PROBABILITY_FLOOR, relative_charge
+from ._plain import CUT_MARGIN, CUT_SHARE, PROBABILITY_FLOOR, can_win, relative_charge
 
 # No row falls below the first edge more often than this, wherever it is.
 _BELOW_FIRST_EDGE = 1e-12
 
 
-def level_edges(n_levels: int, n_features: int, inverse_sigma: np.ndarray) -> np.ndarray:
+def level_edges(n_levels: int, n_features: int, sigma: np.ndarray) -> np.ndarray:
     """Inner edges of the levels, as distances in units of sigma.
 
     They must not depend on the training rows, which an attacker may move, and so use the number of
@@ -32,16 +32,59 @@ def level_edges(n_levels: int, n_features: int, inverse_sigma: np.ndarray) -> np
     ----------
     n_levels : int
     n_features : int
-    inverse_sigma : ndarray of shape (n_features,)
+    sigma : ndarray of shape () or (n_features,)
 
     Returns
     -------
     ndarray of shape (n_levels - 1,)
     """
     first = np.sqrt(chdtri(n_features, 1.0 - _BELOW_FIRST_EDGE))
-    scale = np.sqrt(n_features + np.sum(inverse_sigma**2)) - first
+    spread = np.broadcast_to(1.0 / sigma, (n_features,))
+    scale = np.sqrt(n_features + np.sum(spread**2)) - first
     level = np.arange(1, n_levels)
     return first + scale * level / (n_levels - level)
+
+
+class _Levels:
+    """Sums over a growing range of levels for one test input."""
+
+    def __init__(self, u, labels, n_classes, n_neighbors, tables, edges) -> None:
+        self._rows = (*locate(u), labels, n_classes, n_neighbors)
+        self._tables: NoncentralChiTables = tables
+        # Blocks of LANES edges that share their outermost; the first and the last level have one.
+        n_blocks = -(-(edges.size + 1) // (LANES - 1))
+        self._edges = np.full(n_blocks * (LANES - 1) + 1, np.inf)
+        self._edges[0] = 0.0
+        self._edges[1 : edges.size + 1] = edges
+        self._n_blocks = n_blocks
+        self.can_win = can_win(labels, n_classes, n_neighbors)
+        # The K-th nearest row alone would be found near here.
+        kth = np.partition(u, n_neighbors - 1)[n_neighbors - 1]
+        level = np.searchsorted(edges, np.sqrt(tables.n_features + kth * kth))
+        self.low = int(level) // (LANES - 1)
+        self.high = self.low + 1
+        self.wins, self.upper, self.closer, self.fewer = self._block(self.low)
+
+    def _block(self, block: int):
+        start = block * (LANES - 1)
+        edges = self._edges[start : start + LANES]
+        return quantized_wins(*self._rows, *self._tables.get(edges), RELATIVE_ERROR, DEEP_ERROR)
+
+    def grow(self) -> tuple[np.ndarray, float]:
+        """Take in levels until the others are negligible; returns the bounds on both cuts."""
+        while True:
+            goal = CUT_SHARE * np.maximum(self.wins, PROBABILITY_FLOOR)
+            goal = np.where(self.can_win, goal, np.inf)
+            left, right = self.closer * CUT_MARGIN, self.fewer * CUT_MARGIN
+            if self.low > 0 and (left > goal).any():
+                self.low -= 1
+                wins, upper, self.closer, _ = self._block(self.low)
+            elif self.high < self._n_blocks and right > goal.min():
+                wins, upper, _, self.fewer = self._block(self.high)
+                self.high += 1
+            else:
+                return left, right
+            self.wins, self.upper = self.wins + wins, self.upper + upper
 
 
 def win_probabilities(
@@ -69,9 +112,8 @@ def win_probabilities(
     -------
     wins, wins_upper : ndarray of shape (n_classes,)
     """
-    wins, upper = quantized_wins(
-        u, labels, n_classes, n_neighbors, *tables.get(edges),
-        RELATIVE_ERROR, DEEP_ERROR, 1e-3 * PROBABILITY_FLOOR,
-    )  # fmt: skip
-    upper = upper * (1.0 + relative_charge(u.size, n_neighbors)) + PROBABILITY_FLOOR
-    return wins, upper
+    levels = _Levels(u, labels, n_classes, n_neighbors, tables, edges)
+    left, right = levels.grow()
+    wins, upper = levels.wins, levels.upper
+    upper = upper * (1.0 + relative_charge(u.size, n_neighbors))
+    return wins, upper + left + right + PROBABILITY_FLOOR

@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from joblib import effective_n_jobs
 from sklearn.base import (
     BaseEstimator,
     _fit_context,  # scikit-learn's documented way to declared validation
@@ -31,8 +32,9 @@ from ..smoothing import GaussianNoise
 # Further away than this (in sigmas), neighbouring doubles are too far apart to integrate over.
 _MAX_DISTANCE = 1e12
 
-# Rows per task: enough to hide the cost of dispatching, few enough for a smooth progress bar.
-_BATCH_SIZE = 16
+# Most test inputs per task: enough to pass over the training rows rarely, few enough for a smooth
+# progress bar; and most distances held at a time, unless four inputs have more.
+_BATCH_SIZE, _BATCH_DISTANCES = 64, 2**22
 
 
 class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
@@ -161,7 +163,8 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
         ValueError
             If a parameter or the data are not as described.
         """
-        from ._quantized import level_edges  # compiled code is imported on first use
+        from ._distances import ScaledRows  # compiled code is imported on first use
+        from ._quantized import level_edges
 
         # A copy: rows changed in place later must not change the certificates.
         X, y = validate_data(self, X, y, dtype=np.float64, order="C", copy=True)
@@ -179,9 +182,8 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
                 f"n_neighbors={self.n_neighbors} with n_samples={n_samples}."
             )
         sigma = self._checked_sigma(n_features)
-        self._fit_X = X
+        self._rows = ScaledRows(X, sigma)
         self._labels = labels.astype(np.int64, copy=False)
-        self._inverse_sigma = np.broadcast_to(1.0 / sigma, (n_features,)).copy()
         # The fitted values: parameters that are set later count from the next fit on.
         self._n_neighbors = int(self.n_neighbors)
         self._unit = float(sigma) if sigma.ndim == 0 else 1.0
@@ -189,7 +191,7 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
         self.n_samples_fit_ = n_samples
         self.level_edges_ = None
         if self.n_levels is not None:
-            self.level_edges_ = level_edges(self.n_levels, n_features, self._inverse_sigma)
+            self.level_edges_ = level_edges(self.n_levels, n_features, sigma)
             if not self.level_edges_[-1] <= _MAX_DISTANCE:
                 raise ValueError(
                     f"sigma={self.sigma!r} is too small for n_levels={self.n_levels}: the last "
@@ -299,7 +301,7 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
         """Win probabilities, upper bounds on them, and the radius to charge for distances."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64, order="C")
-        batches = list(gen_batches(X.shape[0], self.batch_size or _BATCH_SIZE))
+        batches = list(gen_batches(X.shape[0], self.batch_size or self._default_batch(X.shape[0])))
         parallel = Parallel(n_jobs=self.n_jobs, require="sharedmem", return_as="generator")
         results = parallel(delayed(_certify_batch)(self, X[batch]) for batch in batches)
         results = tqdm(
@@ -308,19 +310,24 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
         wins, upper, charge = (np.concatenate(parts) for parts in zip(*results, strict=True))
         return wins, upper, charge
 
+    def _default_batch(self, n_inputs: int) -> int:
+        by_memory = max(4, _BATCH_DISTANCES // self.n_samples_fit_)
+        # Several tasks per thread, so that all end at about the same time.
+        by_jobs = -(-n_inputs // (4 * effective_n_jobs(self.n_jobs)))
+        return min(_BATCH_SIZE, by_memory, max(4, by_jobs))
+
 
 def _certify_batch(model: SmoothedKNNClassifier, X: np.ndarray):
     from . import _plain, _quantized
-    from ._kernels import distance_charge, scaled_distances
+    from ._distances import distance_charge
+    from ._kernels import REACH
     from ._noncentral_chi import tables
 
     shape = (X.shape[0], model.classes_.size)
     wins, upper, charge = np.empty(shape), np.empty(shape), np.empty(X.shape[0])
-    n_neighbors, unit = model._n_neighbors, model._unit
+    n_neighbors, unit, edges = model._n_neighbors, model._unit, model.level_edges_
     args = (model.classes_.size, n_neighbors, tables(X.shape[1]))
-    for i, x in enumerate(X):
-        u = scaled_distances(model._fit_X, x, model._inverse_sigma)
-        labels = model._labels
+    for i, u in enumerate(model._rows.distances(X)):
         kth = np.partition(u, n_neighbors - 1)[n_neighbors - 1]
         if not kth <= _MAX_DISTANCE:
             raise ValueError(
@@ -328,12 +335,15 @@ def _certify_batch(model: SmoothedKNNClassifier, X: np.ndarray):
                 f"sigmas away from its K-th nearest training row; at most {_MAX_DISTANCE:g} can be "
                 f"certified. Got sigma={model.sigma!r}."
             )
-        if model.level_edges_ is None:
-            near = _plain.within_reach(u, kth, X.shape[1])
-            u, labels = u[near], labels[near]
-            wins[i], upper[i] = _plain.win_probabilities(u, labels, *args)
+        # Rows that are too far to matter are so wherever rounding moves them.
+        if edges is None:
+            matter = u <= _plain.reach(kth, X.shape[1])
+        else:
+            matter = u <= edges[-1] + 2.0 * REACH
+        charge[i] = distance_charge(u[matter], X.shape[1]) * unit
+        if edges is None:
+            wins[i], upper[i] = _plain.win_probabilities(u, model._labels, *args)
         else:
             u = np.minimum(u, 2.0 * _MAX_DISTANCE)  # all of these are in the last level
-            wins[i], upper[i] = _quantized.win_probabilities(u, labels, *args, model.level_edges_)
-        charge[i] = distance_charge(u, X.shape[1]) * unit
+            wins[i], upper[i] = _quantized.win_probabilities(u, model._labels, *args, edges)
     return wins, upper, charge

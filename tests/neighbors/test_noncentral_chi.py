@@ -9,12 +9,15 @@ import pytest
 from scipy import special, stats
 
 from sksmooth.neighbors._kernels import (
+    LANES,
     PANEL_POINTS,
     PANEL_WEIGHTS,
     PIECE_WIDTH,
     _log_scaled_lambdas,
     evaluate,
-    integrate_row,
+    evaluate_row,
+    locate,
+    panel_sums,
 )
 from sksmooth.neighbors._noncentral_chi import DEEP_ERROR, RELATIVE_ERROR, NoncentralChiTables
 
@@ -22,8 +25,10 @@ from ._oracles import noncentral_chi_exact
 
 
 def lookup(tables, r, u):
-    pool, upper, start, first, stop = tables.get(np.array([r]))
-    values = evaluate(pool, upper, start[0], first[0], stop[0], np.array([float(u)]))
+    """F, 1 - F and f; r stands among other distances, near and far."""
+    lanes = r * np.linspace(0.5, 2.0, LANES)
+    lanes[5] = r
+    values = evaluate(*locate(np.array([float(u)])), *tables.get(lanes), 5)
     return [float(v[0]) for v in values]
 
 
@@ -80,18 +85,18 @@ def test_far_out_the_distribution_is_normal(far):
     tables = NoncentralChiTables(1)
     u = np.sort(far + np.random.default_rng(0).uniform(-12.0, 12.0, size=40))
     r = np.floor(far) + np.array([-1.5, 0.25])
-    by_rows = [np.empty((u.size, 2)) for _ in range(3)]
-    for i in range(u.size):
-        integrate_row(
-            r, u[i], tables.density_args, PANEL_POINTS, PANEL_WEIGHTS, *(a[i] for a in by_rows)
-        )
-    pool, upper, start, first, stop = tables.get(r)
+    args = (tables.density_args, PANEL_POINTS, PANEL_WEIGHTS)
+    panels = panel_sums(u, *args)
+    table = tables.get(r[0] + (r[1] - r[0]) * np.arange(LANES))
     for j in range(2):
-        by_table = evaluate(pool, upper, start[j], first[j], stop[j], u)
+        by_table = evaluate(*locate(u), *table, j)
+        by_rows = np.transpose(
+            [evaluate_row(r[j], *row, *args) for row in zip(u, *panels, strict=True)]
+        )
         exact = special.ndtr(r[j] - u), special.ndtr(u - r[j]), stats.norm.pdf(r[j] - u)
         for one, other, truth in zip(by_table, by_rows, exact, strict=True):
             np.testing.assert_allclose(one, truth, rtol=RELATIVE_ERROR / 10)
-            np.testing.assert_allclose(other[:, j], truth, rtol=RELATIVE_ERROR / 10)
+            np.testing.assert_allclose(other, truth, rtol=RELATIVE_ERROR / 10)
 
 
 def test_window_leaves_out_only_negligible_rows():
@@ -109,38 +114,45 @@ def test_window_leaves_out_only_negligible_rows():
 def test_tables_do_not_depend_on_what_was_asked_before(monkeypatch):
     import sksmooth.neighbors._noncentral_chi as module
 
-    r = np.array([2.0, 9.0, 5.5])
     one = NoncentralChiTables(7)
-    one.get(np.array([5.5, 1.0]))
-    one.get(np.array([2.0]))
+    one.get(np.linspace(1.0, 5.5, LANES))
+    one.get(np.linspace(2.0, 7.5, LANES))
     other = NoncentralChiTables(7)
-    monkeypatch.setattr(module, "_MAX_POOL", 1)  # starts afresh on each call
-    for x in r:
-        assert lookup(one, x, 3.3) == lookup(other, x, 3.3)
-    assert len(other._state[0]) == 1
+    monkeypatch.setattr(module, "_MAX_BYTES", 1)  # starts afresh on each call
+    for r in (2.0, 9.0, 5.5):
+        assert lookup(one, r, 3.3) == lookup(other, r, 3.3)
+    assert len(other._made) == 1
 
 
-def test_arrays_handed_out_are_never_changed():
-    tables = NoncentralChiTables(5)
-    pool, upper, *_ = tables.get(np.array([3.0]))
-    copies = pool.copy(), upper.copy()
-    tables.get(np.linspace(1.0, 20.0, 30))
-    np.testing.assert_array_equal(pool, copies[0])
-    np.testing.assert_array_equal(upper, copies[1])
+def test_distances_zero_and_infinity():
+    """No row is closer than 0, every row closer than infinity, wherever it is."""
+    r = np.linspace(0.0, 30.0, LANES)
+    r[-2:] = np.inf
+    table = NoncentralChiTables(4).get(r)
+    rows = locate(np.array([0.0, 3.0, 29.0, 100.0, 1e6]))
+    for lane, expected in [(0, 0.0), (LANES - 2, 1.0), (LANES - 1, 1.0)]:
+        cdf, sf, pdf = evaluate(*rows, *table, lane)
+        np.testing.assert_array_equal(cdf, expected)
+        np.testing.assert_array_equal(sf, 1.0 - expected)
+        np.testing.assert_array_equal(pdf, 0.0)
+    cdf, sf, _ = evaluate(*rows, *table, 1)
+    assert 0.0 < cdf[0] < 1.0 and (cdf[3:] == 0.0).all() and (sf[3:] == 1.0).all()
 
 
 def test_an_interrupt_leaves_tables_that_match(monkeypatch):
     """Whatever step of making tables fails, what was there before still gives the same values."""
+    import sksmooth.neighbors._noncentral_chi as module
+
     tables = NoncentralChiTables(3)
     before = lookup(tables, 4.0, 2.5)
-    for name in ("append", "concatenate", "cumsum"):
+    for name in ("fill_table", "gammaincc"):
         with monkeypatch.context() as patch:
 
             def fail(*args, **kwargs):
-                raise MemoryError
+                raise KeyboardInterrupt
 
-            patch.setattr(np, name, fail)
-            with pytest.raises(MemoryError):
-                tables.get(np.array([5.0, 6.0]))
+            patch.setattr(module, name, fail)
+            with pytest.raises(KeyboardInterrupt):
+                tables.get(np.linspace(5.0, 6.0, LANES))
         assert lookup(tables, 4.0, 2.5) == before
     assert lookup(tables, 5.0, 2.5) == lookup(NoncentralChiTables(3), 5.0, 2.5)

@@ -9,18 +9,28 @@ import pytest
 from scipy import stats
 
 from sksmooth.neighbors import _plain
+from sksmooth.neighbors._distances import ScaledRows, distance_charge
 from sksmooth.neighbors._kernels import (
+    LANES,
     add_row,
     at_least,
-    distance_charge,
+    at_least_by_table,
     evaluate,
+    integrand,
+    integrands_by_tables,
+    locate,
+    nearest_first,
     probability_of_fewer,
-    scaled_distances,
     win_densities,
 )
 from sksmooth.neighbors._noncentral_chi import tables
 
-from ._oracles import integrated_win_probabilities, sampled_win_counts, winner
+from ._oracles import (
+    integrated_win_probabilities,
+    noncentral_chi_exact,
+    sampled_win_counts,
+    winner,
+)
 
 
 def random_problem(seed, n_neighbors, n_classes, n_features):
@@ -51,7 +61,7 @@ PROBLEMS = [
 def test_against_monte_carlo(seed, n_neighbors, n_classes, n_features):
     """Each class within a 1 - 1e-7 interval: all 210 of them together fail once in 47,000 runs."""
     X, labels, x, sigma = random_problem(seed, n_neighbors, n_classes, n_features)
-    u = scaled_distances(X, x, np.full(n_features, 1.0 / sigma))
+    u = ScaledRows(X.copy(), np.array(sigma)).distances(x[None])[0]
     wins, upper = _plain.win_probabilities(u, labels, n_classes, n_neighbors, tables(n_features))
     assert abs(wins.sum() - 1.0) < 1e-6
     assert (upper >= wins).all() and (upper <= wins * (1.0 + 2e-6) + 1e-289).all()
@@ -112,12 +122,14 @@ def test_first_step_and_finer_steps_agree(monkeypatch):
         d, k, c = int(rng.integers(1, 80)), int(rng.integers(1, 8)), int(rng.integers(2, 4))
         u = rng.uniform(0.0, 12.0, size=30)
         problems.append((u, rng.integers(0, c, 30), c, k, tables(d)))
-    for step in (0.25, 0.125):
+    for step in (0.125, 0.0625):
         monkeypatch.setattr(_plain, "_FIRST_STEP", step)
+        _plain._block_nodes.cache_clear()
         results.append([_plain.win_probabilities(*p) for p in problems])
     for (wins, upper), (fine, _) in zip(*results, strict=True):
         assert (np.abs(wins - fine) <= upper - wins).all()
         np.testing.assert_allclose(wins, fine, rtol=2e-7)
+    _plain._block_nodes.cache_clear()
 
 
 @pytest.mark.parametrize("n_neighbors", [150, 300])
@@ -161,15 +173,20 @@ def test_win_densities_against_listing_every_outcome():
         assert probability_of_fewer(a) == pytest.approx(fewer, rel=1e-12)
 
 
+def lanes_from(r):
+    """LANES distances, of which r is the third."""
+    return r * (1.0 + 0.01 * (np.arange(LANES) - 2.0))
+
+
 def test_at_least_is_an_upper_bound_and_exact_where_it_should_be():
     """Against all 2^8 sets of closer rows."""
     rng = np.random.default_rng(2)
-    table = tables(3)
     for n_classes, n_neighbors, r in [(2, 1, 1.5), (2, 3, 1.5), (3, 2, 3.0), (3, 5, 0.5)]:
-        u = np.sort(rng.uniform(0, 4, size=8))
         labels = rng.integers(0, n_classes, 8)
-        pool, upper, start, first, stop = table.get(np.array([r]))
-        cdf, sf, _ = evaluate(pool, upper, start[0], first[0], stop[0], u)
+        rows = nearest_first(rng.uniform(0, 4, size=8), labels, 100.0)
+        piece, v, labels = rows
+        table = tables(3).get(lanes_from(r))
+        cdf, sf, _ = evaluate(piece, v, *table, 2)
         bound = at_least(cdf, sf, labels, n_classes, n_neighbors)
         least = -(-n_neighbors // n_classes)
         closer = np.array(list(np.ndindex(*(2,) * 8)))
@@ -180,6 +197,55 @@ def test_at_least_is_an_upper_bound_and_exact_where_it_should_be():
             both = chance[enough & (closer.sum(axis=1) >= n_neighbors)].sum()
             assert bound[c] >= both * (1 - 1e-12)
             assert bound[c] == pytest.approx(min(of_all, chance[enough].sum()), rel=1e-12)
+        args = (*rows, n_classes, n_neighbors, *table, 2)
+        np.testing.assert_allclose(at_least_by_table(*args, 0.0), bound, rtol=1e-12)
+
+
+def test_far_rows_are_rounded_up_in_at_least():
+    """What is left out is added, and no more than allowed."""
+    rng = np.random.default_rng(6)
+    rows = nearest_first(rng.uniform(0, 12, size=300), rng.integers(0, 3, 300), 100.0)
+    args = (*rows, 3, 4, *tables(20).get(lanes_from(2.5)), 2)
+    exact = at_least_by_table(*args, 0.0)
+    for negligible in (1e-12, 1e-6, 1e-3):
+        rounded = at_least_by_table(*args, negligible)
+        assert (rounded > exact).all() and (rounded <= exact + negligible).all()
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 2, 3, 5, 16, 17, 40])
+def test_lanes_side_by_side_agree_with_one_distance_at_a_time(n_neighbors):
+    """The unrolled loops and the general one, at distances with rows left and right of tables."""
+    rng = np.random.default_rng(n_neighbors)
+    for n_features, r in [(1, 3.0), (7, 50.0), (300, 30.0)]:
+        u = np.r_[rng.uniform(0, 8, 3), rng.uniform(0, 60, 60), 200.0, 300.0]
+        rows = nearest_first(u, rng.integers(0, 3, u.size), 1e3)
+        assert rows[0].size == u.size
+        table = tables(n_features).get(lanes_from(r))
+        unrolled = (0,) * n_neighbors if n_neighbors <= 16 else ()
+        density, fewer = integrands_by_tables(*rows, 3, n_neighbors, *table, unrolled)
+        one = np.empty(3)
+        for lane in range(LANES):
+            cdf, sf, pdf = evaluate(*rows[:2], *table, lane)
+            total = integrand(cdf, sf, pdf, rows[2], n_neighbors, one)
+            np.testing.assert_allclose(density[lane], one, rtol=1e-10, atol=1e-300)
+            np.testing.assert_allclose(fewer[lane], total, rtol=1e-10, atol=1e-300)
+
+
+def test_nearest_first_is_a_stable_sort_by_piece():
+    rng = np.random.default_rng(7)
+    for u, limit in [
+        (rng.uniform(0, 5, 200), 4.0),
+        (1e9 + rng.uniform(0, 1e6, 50), 1e9 + 9e5),  # too many pieces to count them
+        (np.full(20, 3.0), 3.0),
+        (np.array([0.0, 1e11]), 2e11),
+    ]:
+        labels = np.arange(u.size)
+        near = u <= limit
+        piece, v = locate(u[near])
+        order = np.argsort(piece, kind="stable")
+        got = nearest_first(u, labels, limit)
+        for one, other in zip(got, (piece, v, labels[near]), strict=True):
+            np.testing.assert_array_equal(one, other[order])
 
 
 @pytest.mark.parametrize("n_features", [1, 2, 5, 61, 3072])
@@ -224,36 +290,63 @@ def test_quadrature_error_covers_unresolved_peaks():
             assert not too_coarse or width < 0.6
 
 
-def test_scaled_distances_and_their_charge():
+def exact_distances(X, x, sigma):
+    return [
+        mpmath.sqrt(sum(
+            ((mpmath.mpf(a) - mpmath.mpf(b)) / mpmath.mpf(s)) ** 2
+            for a, b, s in zip(row, x, sigma, strict=True)
+        ))
+        for row in X
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("n_features", [1, 7, 300, 1100])
+@pytest.mark.parametrize("n_inputs", [1, 4, 7])
+def test_distances_and_their_charge(n_features, n_inputs):
     """Computed distances are exact for rows moved by less than what is charged."""
-    rng = np.random.default_rng(3)
-    for d in (1, 7, 300):
-        X = rng.normal(size=(40, d)) * 10.0 ** rng.integers(-3, 4, size=d) + 1e6
-        x = X[0] + rng.normal(size=d) * 1e-3
-        inverse = 1.0 / rng.uniform(0.1, 3.0, size=d)
-        u = scaled_distances(X, x, inverse)
-        with mpmath.workdps(50):
-            exact = [
-                mpmath.sqrt(sum(
-                    ((mpmath.mpf(a) - mpmath.mpf(b)) * mpmath.mpf(s)) ** 2
-                    for a, b, s in zip(row, x, inverse, strict=True)
-                ))
-                for row in X
-            ]  # fmt: skip
-            moved = mpmath.sqrt(sum((e - v) ** 2 for e, v in zip(exact, u, strict=True)))
-            assert moved < distance_charge(u, d)
+    rng = np.random.default_rng(n_features)
+    n_rows = 70 if n_features < 10 else 5
+    X = rng.normal(size=(n_rows, n_features)) * 10.0 ** rng.integers(-3, 4, size=n_features) + 1e6
+    inputs = X[:1] + rng.normal(size=(n_inputs, n_features)) * 1e-3
+    one = rng.uniform(0.1, 3.0)
+    for sigma in (np.array(one), rng.uniform(0.1, 3.0, size=n_features)):
+        distances = ScaledRows(X.copy(), sigma).distances(inputs)
+        assert distances.shape == (n_inputs, n_rows)
+        for u, x in zip(distances, inputs, strict=True):
+            with mpmath.workdps(50):
+                exact = exact_distances(X, x, np.broadcast_to(sigma, n_features))
+                moved = mpmath.sqrt(sum((e - v) ** 2 for e, v in zip(exact, u, strict=True)))
+                assert moved < distance_charge(u, n_features)
+
+
+def test_distances_at_the_ends_of_the_range_of_floats():
+    for size, sigma in [(1e150, 1e100), (1e-200, 1e-100), (1e-90, 1e-100), (1e99, 1e100)]:
+        for sigmas in (np.array(sigma), np.array([sigma, 2.0 * sigma])):
+            X = size * np.array([[0.0, 1.0], [3.0, 2.0]])
+            u = ScaledRows(X.copy(), sigmas).distances(size * np.array([[1.0, 1.0]]))[0]
+            unit = size / np.broadcast_to(sigmas, 2)
+            exact = [unit[0], np.hypot(2.0 * unit[0], unit[1])]
+            np.testing.assert_allclose(u, exact, rtol=1e-14)
+    # Past it, distances are infinite or no numbers, never small.
+    u = ScaledRows(np.array([[1e300], [1.0]]), np.array(1e-100)).distances(np.array([[1e300]]))
+    assert not np.isfinite(u).any()
 
 
 def test_rows_out_of_reach_change_nothing():
     rng = np.random.default_rng(4)
     u = np.r_[rng.uniform(0, 10, 30), rng.uniform(95, 200, 20)]
     labels = rng.integers(0, 2, 50)
-    kth = np.partition(u, 4)[4]
-    near = _plain.within_reach(u, kth, 12)
+    near = u <= _plain.reach(np.partition(u, 4)[4], 12)
     assert 30 <= near.sum() < 50
     all_rows = _plain.win_probabilities(u, labels, 2, 5, tables(12))[0]
     near_rows = _plain.win_probabilities(u[near], labels[near], 2, 5, tables(12))[0]
     np.testing.assert_array_equal(all_rows, near_rows)
+    # The chance that a row out of reach is closer than the furthest of the K nearest can be.
+    with mpmath.workdps(30):
+        for n_features, kth in [(1, 0.0), (1, 30.0), (57, 8.0), (784, 3.0)]:
+            out = _plain.reach(kth, n_features)
+            m = np.sqrt(n_features + kth**2)
+            assert noncentral_chi_exact(n_features, m + 37.6, out)[0] < mpmath.mpf("1e-305")
 
 
 def test_which_classes_can_win_at_all():

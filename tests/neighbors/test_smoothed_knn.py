@@ -317,7 +317,7 @@ def test_rounded_distances_are_charged(monkeypatch):
     X, y, X_test = blobs()
     model = SmoothedKNNClassifier(3, sigma=0.5).fit(X, y)
     radii = model.certify(X_test).radii
-    monkeypatch.setattr("sksmooth.neighbors._kernels.distance_charge", lambda u, n_features: 0.6)
+    monkeypatch.setattr("sksmooth.neighbors._distances.distance_charge", lambda u, n_features: 0.6)
     expected = np.where(radii >= 0.3, radii - 0.3, -1.0)
     assert 0 < (expected >= 0).sum() < (radii >= 0).sum()
     np.testing.assert_allclose(model.certify(X_test).radii, expected, rtol=1e-9)
