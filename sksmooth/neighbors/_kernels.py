@@ -735,6 +735,8 @@ def quantized_wins(
 ):
     """Chance that the K-th row is in one of the levels between LANES edges and class c wins.
 
+    For any number of classes, one level at a time; `quantized_wins_of_two` is much faster.
+
     Parameters
     ----------
     piece, v : ndarrays of shape (n_rows,)
@@ -803,3 +805,167 @@ def quantized_wins(
             _multiply(prefix[c], suffix[c], both[c])
         cdf, sf = new_cdf, new_sf
     return wins, wins_upper, closer, probability_of_fewer(prefix)
+
+
+# Rows of which `quantized_wins_of_two` holds counts at a time.
+CHUNK_ROWS = 256
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+def _edge_values(piece, v, first_piece, coefficients, upper, out):
+    """F, then 1 - F, of each row at LANES edges; the first of each stands twice."""
+    lanes = np.uint64(LANES)
+    n_pieces = upper.size // LANES
+    for i in range(piece.size):
+        at = piece[i] - first_piece
+        inside = 0 <= at < n_pieces
+        piece_at = np.uint64(min(max(at, 0), n_pieces - 1))
+        first = piece_at * np.uint64(N_STORED * LANES)
+        side = piece_at * lanes
+        here = np.uint64(i * 2 * (LANES + 1))
+        x = v[i]
+        for lane in range(np.uint64(0), np.uint64(LANES)):
+            value = coefficients[first + np.uint64(N_COEFFICIENTS * LANES) + lane]
+            for k in range(1, N_COEFFICIENTS + 1):
+                value = (
+                    value * x + coefficients[first + np.uint64((N_COEFFICIENTS - k) * LANES) + lane]
+                )
+            # Left of the tables 1 - F is 0, right of them F, as the outermost pieces hold.
+            value = value if inside and value > 0.0 else 0.0
+            flag = upper[side + lane]
+            out[here + np.uint64(1) + lane] = flag + (1.0 - 2.0 * flag) * value
+            out[here + np.uint64(LANES + 2) + lane] = (1.0 - flag) + (2.0 * flag - 1.0) * value
+        out[here] = out[here + np.uint64(1)]
+        out[here + np.uint64(LANES + 1)] = out[here + np.uint64(LANES + 2)]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+def _times_row(counts, start, values, cdf_at, sf_at, unrolled):
+    """Multiply a polynomial (after a block of zeros) by one row's, in all lanes."""
+    for lane in range(np.uint64(0), np.uint64(LANES)):
+        cdf = values[cdf_at + lane]
+        sf = values[sf_at + lane]
+        for k in range(len(unrolled)):
+            here = start + np.uint64((len(unrolled) - k) * LANES) + lane
+            counts[here] = counts[here] * sf + counts[here - np.uint64(LANES)] * cdf
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+def _forward(labels, values, after, prefix, both, kth, wins, error, deep_error, unrolled):
+    """Go through a chunk of rows in order: `quantized_wins_of_two` explains the arrays."""
+    n_neighbors = len(unrolled)
+    lanes = np.uint64(LANES)
+    stride = np.uint64((n_neighbors + 1) * LANES)
+    for i in range(labels.size):
+        c = labels[i]
+        own = np.uint64(c) * stride
+        other = np.uint64(1 - c) * stride
+        row = np.uint64(i) * stride
+        low = np.uint64(i * 2 * (LANES + 1))
+        high = low + np.uint64(1)
+        sf = np.uint64(LANES + 1)
+        for lane in range(np.uint64(0), np.uint64(LANES)):
+            for m in range(n_neighbors):
+                total = 0.0
+                for k in range(m + 1):
+                    total += (
+                        prefix[own + np.uint64((k + 1) * LANES) + lane]
+                        * after[row + np.uint64((m - k + 1) * LANES) + lane]
+                    )
+                kth[np.uint64((m + 1) * LANES) + lane] = total
+        # With so many votes before this one, the row's own class wins; ties go to class 0.
+        wins_from = (n_neighbors - 1) // 2 if c == 0 else n_neighbors // 2
+        mine = np.uint64(2 * LANES * c)
+        theirs = np.uint64(2 * LANES * (1 - c))
+        for lane in range(np.uint64(0), np.uint64(LANES)):
+            won = 0.0
+            lost = 0.0
+            for m in range(n_neighbors):
+                chance = (
+                    kth[np.uint64((m + 1) * LANES) + lane]
+                    * both[other + np.uint64((n_neighbors - m) * LANES) + lane]
+                )
+                won += chance if m >= wins_from else 0.0
+                lost += 0.0 if m >= wins_from else chance
+            far = values[high + lane] < 0.5
+            here = (
+                values[high + lane] - values[low + lane]
+                if far
+                else values[low + sf + lane] - values[high + sf + lane]
+            )
+            here = here if here > 0.0 else 0.0
+            scale = values[high + lane] if far else values[low + sf + lane]
+            charged = here + 2.0 * scale * (error if scale > 1e-140 else deep_error)
+            wins[mine + lane] += here * won
+            wins[mine + lanes + lane] += charged * won
+            wins[theirs + lane] += here * lost
+            wins[theirs + lanes + lane] += charged * lost
+        for lane in range(np.uint64(0), np.uint64(LANES)):
+            for m in range(n_neighbors):
+                here = np.uint64((m + 1) * LANES) + lane
+                both[own + here] = (
+                    kth[here] * values[high + sf + lane] + kth[here - lanes] * values[high + lane]
+                )
+        _times_row(prefix, own, values, high, high + sf, unrolled)
+
+
+@njit(cache=True, nogil=True)
+def quantized_wins_of_two(
+    piece, v, labels, n_neighbors, first, coefficients, upper, error, deep_error, unrolled
+):
+    """`quantized_wins` for two classes, all levels side by side.
+
+    With two classes, the winner is known from the votes of the K-th row's class before it. For each
+    row in order, ``kth`` has the chances of 0, 1, ... closer rows of its own class, those before it
+    (``prefix``) in this level or below and those after it (``after``) strictly below, and ``both``
+    the same for each class. Lane l stands for the level between the edges l - 1 and l; all
+    polynomials have a block of zeros in front. `unrolled` is any tuple of length K: see
+    `_multiply_rows`.
+    """
+    n_rows = labels.size
+    n_blocks = n_neighbors + 1
+    starts = np.arange(0, n_rows, CHUNK_ROWS)
+    coefficients, upper = coefficients.reshape(-1), upper.reshape(-1)
+    values = np.empty(CHUNK_ROWS * 2 * (LANES + 1))
+    after = np.zeros((CHUNK_ROWS, n_blocks * LANES))
+    suffix = np.zeros((starts.size + 1, 2 * n_blocks * LANES))
+    suffix[starts.size].reshape(2, n_blocks, LANES)[:, 1] = 1.0
+    size = np.uint64(n_blocks * LANES)
+    sf = np.uint64(LANES + 1)
+    of_all = np.zeros(n_neighbors + 1)
+    least = (n_neighbors + 1) // 2
+    of_class = np.zeros((2, least + 1))
+    of_all[0] = of_class[0, 0] = of_class[1, 0] = 1.0
+    for chunk in range(starts.size - 1, -1, -1):
+        rows = slice(starts[chunk], min(starts[chunk] + CHUNK_ROWS, n_rows))
+        _edge_values(piece[rows], v[rows], first, coefficients, upper, values)
+        suffix[chunk] = suffix[chunk + 1]
+        for i in range(rows.stop - rows.start - 1, -1, -1):
+            c = labels[rows.start + i]
+            low = np.uint64(i * 2 * (LANES + 1))
+            _times_row(suffix[chunk], np.uint64(c) * size, values, low, low + sf, unrolled)
+            _count_row(of_all, values[low], values[low + sf])
+            _count_row(of_class[c], values[low], values[low + sf])
+    prefix = np.zeros(2 * n_blocks * LANES)
+    prefix.reshape(2, n_blocks, LANES)[:, 1] = 1.0
+    both = suffix[0].copy()
+    kth = np.zeros(n_blocks * LANES)
+    wins = np.zeros(4 * LANES)
+    for chunk in range(starts.size):
+        rows = slice(starts[chunk], min(starts[chunk] + CHUNK_ROWS, n_rows))
+        _edge_values(piece[rows], v[rows], first, coefficients, upper, values)
+        state = suffix[chunk + 1]
+        for i in range(rows.stop - rows.start - 1, -1, -1):
+            at = labels[rows.start + i] * n_blocks * LANES
+            after[i] = state[at : at + n_blocks * LANES]
+            low = np.uint64(i * 2 * (LANES + 1))
+            _times_row(state, np.uint64(at), values, low, low + sf, unrolled)
+        _forward(
+            labels[rows], values, after.reshape(-1), prefix, both, kth, wins,
+            error, deep_error, unrolled,
+        )  # fmt: skip
+    # Lane 0 is no level of this block.
+    sums = wins.reshape(4, LANES)[:, 1:].sum(axis=1)
+    closer = np.minimum(of_class[:, least], of_all[n_neighbors])
+    last = prefix.reshape(2, n_blocks, LANES)[:, 1:, LANES - 1].copy()
+    return sums[::2].copy(), sums[1::2].copy(), closer, probability_of_fewer(last)

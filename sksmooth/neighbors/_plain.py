@@ -194,7 +194,7 @@ class _Integral:
         density, fewer = (np.concatenate(part) for part in zip(*blocks, strict=True))
         return density[low - first : high - first], fewer[low - first : high - first]
 
-    def _nodes(self, level: int, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    def _nodes(self, level: int, low: int, high: int) -> tuple[np.ndarray, ...]:
         """Values at the nodes low to high - 1 of a level and all before it."""
         if level == 0:
             return self._own_nodes(0, low, high)

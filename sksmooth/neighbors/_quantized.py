@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import chdtri
 
-from ._kernels import LANES, locate, quantized_wins
+from ._kernels import LANES, locate, quantized_wins, quantized_wins_of_two
 from ._noncentral_chi import DEEP_ERROR, RELATIVE_ERROR, NoncentralChiTables
 from ._plain import CUT_MARGIN, CUT_SHARE, PROBABILITY_FLOOR, can_win, relative_charge
 
@@ -67,8 +67,13 @@ class _Levels:
 
     def _block(self, block: int):
         start = block * (LANES - 1)
-        edges = self._edges[start : start + LANES]
-        return quantized_wins(*self._rows, *self._tables.get(edges), RELATIVE_ERROR, DEEP_ERROR)
+        tables = self._tables.get(self._edges[start : start + LANES])
+        errors = (RELATIVE_ERROR, DEEP_ERROR)
+        piece, v, labels, n_classes, n_neighbors = self._rows
+        if n_classes == 2:
+            unrolled = (0,) * n_neighbors
+            return quantized_wins_of_two(piece, v, labels, n_neighbors, *tables, *errors, unrolled)
+        return quantized_wins(piece, v, labels, n_classes, n_neighbors, *tables, *errors)
 
     def grow(self) -> tuple[np.ndarray, float]:
         """Take in levels until the others are negligible; returns the bounds on both cuts."""

@@ -11,7 +11,8 @@ from scipy import stats
 
 from sksmooth.neighbors import _plain, _quantized
 from sksmooth.neighbors._distances import ScaledRows
-from sksmooth.neighbors._noncentral_chi import tables
+from sksmooth.neighbors._kernels import LANES, locate, quantized_wins, quantized_wins_of_two
+from sksmooth.neighbors._noncentral_chi import DEEP_ERROR, RELATIVE_ERROR, tables
 
 from ._oracles import paper_win_probabilities, sampled_win_counts
 
@@ -45,6 +46,25 @@ def test_against_the_papers_algorithm(n_neighbors, n_classes, n_levels, n_featur
         np.testing.assert_allclose(wins, expected, rtol=1e-9, atol=1e-11)
         assert (upper >= np.array(expected) * (1 - 1e-12)).all()
         assert (upper <= wins * (1 + 1e-5) + 1e-9).all()
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 2, 3, 4, 5, 8, 20])
+def test_two_classes_agree_with_any_number_of_classes(n_neighbors):
+    """The fast sums and the general ones: levels on both ends, rows within and out of tables."""
+    rng = np.random.default_rng(n_neighbors)
+    for n, d, scale in [(n_neighbors, 1, 3.0), (300, 57, 15.0), (600, 5, 60.0)]:
+        rows = locate(rng.uniform(0.0, scale, n))
+        labels = rng.integers(0, 2, n)
+        for start, stop in [(0.0, 9.0), (8.0, 12.0), (20.0, np.inf)]:
+            edges = np.linspace(start, min(stop, 40.0), LANES)
+            edges[-3:] = max(edges[-3], stop)
+            edges = np.sort(edges)
+            args = (n_neighbors, *tables(d).get(edges), RELATIVE_ERROR, DEEP_ERROR)
+            fast = quantized_wins_of_two(*rows, labels, *args, (0,) * n_neighbors)
+            slow = quantized_wins(*rows, labels, 2, *args)
+            for one, other in zip(fast, slow, strict=True):
+                # `upper` may differ by the floor of rounding of empty levels, nothing else may.
+                np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-300)
 
 
 def test_the_papers_algorithm_against_listing_every_outcome():
