@@ -4,6 +4,17 @@
 from __future__ import annotations
 
 from ._poison import poison
-from ._triggers import blending_trigger, one_feature_trigger
+from ._triggers import (
+    blending_trigger,
+    four_pixel_trigger,
+    one_feature_trigger,
+    one_pixel_trigger,
+)
 
-__all__ = ["blending_trigger", "one_feature_trigger", "poison"]
+__all__ = [
+    "blending_trigger",
+    "four_pixel_trigger",
+    "one_feature_trigger",
+    "one_pixel_trigger",
+    "poison",
+]

@@ -103,6 +103,8 @@ def poison(
     See Also
     --------
     one_feature_trigger : A trigger on a single feature.
+    one_pixel_trigger : A trigger on every channel of one pixel.
+    four_pixel_trigger : A trigger on four pixels or features.
     blending_trigger : A trigger on every feature.
 
     References

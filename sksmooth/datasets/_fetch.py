@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import fetch_openml
+from sklearn.datasets import fetch_openml, get_data_home
 
 from ..exceptions import DatasetError
 
@@ -41,10 +41,10 @@ def existing_file(folder: Path, *parts: str) -> Path:
     return path
 
 
-def openml_table(
+def openml_arrays(
     data_id: int, *, name: str, data_home: str | os.PathLike[str] | None
-) -> NDArray[np.float64]:
-    """Return an OpenML data set as one table, features first, the label in the last column.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return an OpenML data set as features and labels.
 
     Parameters
     ----------
@@ -57,8 +57,10 @@ def openml_table(
 
     Returns
     -------
-    ndarray of shape (n_samples, n_features + 1)
-        The values, in OpenML's order of rows and columns.
+    data : ndarray of shape (n_samples, n_features)
+        The features, in OpenML's order of rows and columns.
+    target : ndarray of shape (n_samples,)
+        The labels.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def openml_table(
             data_id=data_id, data_home=data_home, as_frame=False, parser="liac-arff"
         )
         labels = np.asarray(answer.target).astype(np.float64)
-        return np.column_stack([np.asarray(answer.data, dtype=np.float64), labels])
+        return np.asarray(answer.data, dtype=np.float64), labels
     # Any exception: no network, a server's error page, a broken cache and an unexpected format
     # arrive as URLError, TimeoutError, JSONDecodeError, KeyError, ARFF errors and more. To the
     # caller they are one thing, with one way out.
@@ -82,6 +84,15 @@ def openml_table(
             f"({type(error).__name__}: {error}). Without network access, give a folder that holds "
             f"a copy, as folder= or in the environment variable {DATA_VARIABLE}."
         ) from error
+
+
+def openml_remedy(data_home: str | os.PathLike[str] | None) -> str:
+    """Return what to do about a wrong copy from OpenML, for an error message."""
+    return (
+        f"Delete the cached copy under {str(Path(get_data_home(data_home)) / 'openml')!r} "
+        "and try again, or give a folder that holds the data, as folder= or in the "
+        f"environment variable {DATA_VARIABLE}."
+    )
 
 
 def canonical(table: NDArray[np.float64]) -> NDArray[np.float64]:

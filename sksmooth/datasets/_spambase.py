@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import validate_params
 
 from ..exceptions import DatasetError
 from ._bunch import make_bunch
-from ._fetch import DATA_VARIABLE, checked, existing_file, local_folder, openml_table
+from ._fetch import checked, existing_file, local_folder, openml_arrays, openml_remedy
 
 _WORDS = (
     "make address all 3d our over remove internet order mail receive will people report "
@@ -139,13 +138,8 @@ def fetch_spambase(
         table = _read_csv(path)
         origin, remedy = repr(str(path)), "Replace the file by an unchanged copy."
     else:
-        table = openml_table(_OPENML_ID, name="Spambase", data_home=data_home)
-        origin = f"OpenML (data_id={_OPENML_ID})"
-        remedy = (
-            f"Delete the cached copy under {str(Path(get_data_home(data_home)) / 'openml')!r} "
-            "and try again, or give a folder that holds the data, as folder= or in the "
-            f"environment variable {DATA_VARIABLE}."
-        )
+        table = np.column_stack(openml_arrays(_OPENML_ID, name="Spambase", data_home=data_home))
+        origin, remedy = f"OpenML (data_id={_OPENML_ID})", openml_remedy(data_home)
     table = checked(
         table, name="Spambase", origin=origin, remedy=remedy, shape=_SHAPE, digest=_SHA256
     )

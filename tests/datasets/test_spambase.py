@@ -4,20 +4,13 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
-import json
 import os
 import socket
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from sklearn.datasets import _openml
 
 from sksmooth.datasets import _spambase, fetch_spambase
 from sksmooth.datasets._fetch import canonical, sha256
@@ -54,111 +47,19 @@ def write_folder(folder, rows=ROWS):
     return folder
 
 
-class OpenML:
-    """A server that answers as OpenML's API does, for data set 44 and any rows."""
-
-    def __init__(self, rows=ROWS):
-        # OpenML escapes the characters in the names, which are then quoted, as ARFF demands for
-        # names with "%", and calls the label "class".
-        names = [*_spambase._FEATURE_NAMES[:48]]
-        names += [f"char_freq_%{ord(char):02X}" for char in ";([!$#"]
-        names += [*_spambase._FEATURE_NAMES[54:], "class"]
-        arff = "@RELATION spambase\n"
-        arff += "".join(f"@ATTRIBUTE '{name}' REAL\n" for name in names[:57])
-        arff += "@ATTRIBUTE class {0,1}\n@DATA\n"
-        arff += "".join(
-            ",".join([*map(repr, row[:-1]), f"{row[-1]:.0f}"]) + "\n" for row in rows.tolist()
-        )
-        self.files = {"data/v1/download/44/spambase.arff": arff.encode()}
-        self.requests = []
-        self.status, self.delay = 200, 0.0
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                path = self.path.lstrip("/")
-                owner.requests.append(path)
-                time.sleep(owner.delay)
-                body = owner.files.get(path)
-                status = 404 if body is None else owner.status
-                self.send_response(status)
-                self.end_headers()
-                if status == 200:
-                    self.wfile.write(body)
-
-            def log_message(self, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        # A client that gives up waiting breaks the pipe; no traceback into the test's output.
-        self.server.handle_error = lambda request, address: None
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-        features = [
-            {
-                "index": str(i),
-                "name": name,
-                "data_type": "nominal" if name == "class" else "numeric",
-                "is_target": "true" if name == "class" else "false",
-                "is_ignore": "false",
-                "is_row_identifier": "false",
-                "number_of_missing_values": "0",
-                **({"nominal_value": ["0", "1"]} if name == "class" else {}),
-            }
-            for i, name in enumerate(names)
-        ]
-        description = {
-            "id": "44",
-            "name": "spambase",
-            "version": "1",
-            "status": "active",
-            "format": "ARFF",
-            "description": "a small copy",
-            "file_id": "44/spambase.arff",
-            "url": self.url + "data/v1/download/44/spambase.arff",
-            "md5_checksum": hashlib.md5(arff.encode()).hexdigest(),
-            "default_target_attribute": "class",
-        }
-        qualities = [{"name": "NumberOfInstances", "value": f"{len(rows)}.0"}]
-        for path, content in {
-            "44": {"data_set_description": description},
-            "features/44": {"data_features": {"feature": features}},
-            "qualities/44": {"data_qualities": {"quality": qualities}},
-        }.items():
-            self.files["api/v1/json/data/" + path] = json.dumps(content).encode()
-
-    def start(self):
-        threading.Thread(
-            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        ).start()
-        return self
-
-    def stop(self):
-        self.server.shutdown()
-        self.server.server_close()
-
-
 @pytest.fixture
-def server_for(monkeypatch):
-    """Start a server for given rows and point scikit-learn to it, in place of openml.org."""
-    servers = []
+def server_for(openml_server):
+    """Start a server for given rows."""
 
     def serve(rows=ROWS):
-        server = OpenML(rows).start()
-        servers.append(server)
-        if hasattr(_openml, "_OPENML_PREFIX"):
-            monkeypatch.setattr(_openml, "_OPENML_PREFIX", server.url)
-        else:  # later versions of scikit-learn have full addresses
-            for name in ["_DATA_INFO", "_DATA_FEATURES", "_DATA_QUALITIES"]:
-                path = getattr(_openml, name).partition(".org/")[2]
-                monkeypatch.setattr(_openml, name, server.url + path)
-        return server
+        # OpenML escapes the characters in the names.
+        columns = [*_spambase._FEATURE_NAMES[:48]]
+        columns += [f"char_freq_%{ord(char):02X}" for char in ";([!$#"]
+        columns += _spambase._FEATURE_NAMES[54:]
+        lines = (",".join([*map(repr, row[:-1]), f"{row[-1]:.0f}"]) for row in rows.tolist())
+        return openml_server(44, "spambase", columns, "01", lines)
 
-    # No proxy between this process and its own server, and no second of waiting per retry.
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(_openml, "time", SimpleNamespace(sleep=lambda seconds: None))
-    yield serve
-    for server in servers:
-        server.stop()
+    return serve
 
 
 @pytest.fixture
