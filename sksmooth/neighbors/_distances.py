@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._kernels import distances
+from ._kernels import add_squared_distances
 
 
 class ScaledRows:
@@ -39,7 +39,11 @@ class ScaledRows:
         Their relative error is below ``(n_features + 8) 2^-53``, whichever the order of summation:
         they are summed from differences, so nothing cancels.
         """
-        return distances(self._X, self._scaled(inputs), self._weights) * self._factor
+        out = np.zeros((inputs.shape[0], self._X.shape[0]))
+        add_squared_distances(self._X, self._scaled(inputs), self._weights, out)
+        np.sqrt(out, out=out)
+        out *= self._factor
+        return out
 
 
 def distance_charge(u: np.ndarray, n_features: int) -> float:

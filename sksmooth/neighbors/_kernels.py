@@ -257,60 +257,32 @@ def evaluate_row(r, u, low, below, above, density_args, points, weights):
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _add_squares(X, inputs, weights, rows, columns, b, out):
-    """Add the squared differences in these columns of four inputs, from b on, to these rows."""
-    # The last inputs of a batch are taken more than once where fewer than four are left.
-    last = inputs.shape[0] - 1
-    b1, b2, b3 = min(b + 1, last), min(b + 2, last), min(b + 3, last)
-    x, x1, x2, x3 = (
-        inputs[b, columns],
-        inputs[b1, columns],
-        inputs[b2, columns],
-        inputs[b3, columns],
-    )
-    for i in range(rows.start, rows.stop):
-        row = X[i, columns]
-        total, total1, total2, total3 = 0.0, 0.0, 0.0, 0.0
-        if weights.size == 0:
-            for j in range(row.size):
-                step, step1, step2, step3 = (
-                    row[j] - x[j],
-                    row[j] - x1[j],
-                    row[j] - x2[j],
-                    row[j] - x3[j],
-                )
-                total += step * step
-                total1 += step1 * step1
-                total2 += step2 * step2
-                total3 += step3 * step3
-        else:
-            weight = weights[columns]
-            for j in range(row.size):
-                step, step1, step2, step3 = (
-                    row[j] - x[j],
-                    row[j] - x1[j],
-                    row[j] - x2[j],
-                    row[j] - x3[j],
-                )
-                total += step * step * weight[j]
-                total1 += step1 * step1 * weight[j]
-                total2 += step2 * step2 * weight[j]
-                total3 += step3 * step3 * weight[j]
-        out[b, i] += total
-        if b1 > b:
-            out[b1, i] += total1
-        if b2 > b1:
-            out[b2, i] += total2
-        if b3 > b2:
-            out[b3, i] += total3
+def _add_squares(row, x0, x1, x2, x3, weights, start, stop, totals):
+    """Sum the squared differences of a row from four inputs, in these columns."""
+    # Unsigned indices need no check for negative ones, and the loops become vector instructions.
+    total0, total1, total2, total3 = 0.0, 0.0, 0.0, 0.0
+    if weights.size == 0:
+        for j in range(np.uint64(start), np.uint64(stop)):
+            value = row[j]
+            total0 += (value - x0[j]) * (value - x0[j])
+            total1 += (value - x1[j]) * (value - x1[j])
+            total2 += (value - x2[j]) * (value - x2[j])
+            total3 += (value - x3[j]) * (value - x3[j])
+    else:
+        for j in range(np.uint64(start), np.uint64(stop)):
+            value, weight = row[j], weights[j]
+            total0 += (value - x0[j]) * (value - x0[j]) * weight
+            total1 += (value - x1[j]) * (value - x1[j]) * weight
+            total2 += (value - x2[j]) * (value - x2[j]) * weight
+            total3 += (value - x3[j]) * (value - x3[j]) * weight
+    totals[0], totals[1], totals[2], totals[3] = total0, total1, total2, total3
 
 
 @njit(cache=True, nogil=True)
-def distances(X, inputs, weights):
-    """Distances of the rows of X from each test input.
+def add_squared_distances(X, inputs, weights, out):
+    """Add the squared distances of the rows of X from each test input.
 
-    All inputs pass over a
-    tile of training rows, four at a time, while it is in the cache.
+    All inputs pass over a tile of training rows, four at a time, while it is in the cache.
 
     Parameters
     ----------
@@ -318,20 +290,22 @@ def distances(X, inputs, weights):
     inputs : ndarray of shape (n_inputs, n_features)
     weights : ndarray of shape (n_features,) or (0,)
         Weights of the squared differences; none if they are all 1.
-
-    Returns
-    -------
-    ndarray of shape (n_inputs, n_rows)
+    out : ndarray of shape (n_inputs, n_rows)
     """
     n_rows, n_features = X.shape
-    out = np.zeros((inputs.shape[0], n_rows))
-    for start in range(0, n_rows, TILE_ROWS):
-        rows = slice(start, min(start + TILE_ROWS, n_rows))
-        for column in range(0, n_features, TILE_COLUMNS):
-            columns = slice(column, min(column + TILE_COLUMNS, n_features))
-            for b in range(0, inputs.shape[0], 4):
-                _add_squares(X, inputs, weights, rows, columns, b, out)
-    return np.sqrt(out)
+    last = inputs.shape[0] - 1
+    totals = np.empty(4)
+    for first_row in range(0, n_rows, TILE_ROWS):
+        for start in range(0, n_features, TILE_COLUMNS):
+            stop = min(start + TILE_COLUMNS, n_features)
+            for b in range(0, last + 1, 4):
+                # The last input stands in where fewer than four are left.
+                x0, x1 = inputs[b], inputs[min(b + 1, last)]
+                x2, x3 = inputs[min(b + 2, last)], inputs[min(b + 3, last)]
+                for i in range(first_row, min(first_row + TILE_ROWS, n_rows)):
+                    _add_squares(X[i], x0, x1, x2, x3, weights, start, stop, totals)
+                    for k in range(min(4, last + 1 - b)):
+                        out[b + k, i] += totals[k]
 
 
 @njit(cache=True, nogil=True)
@@ -375,14 +349,13 @@ def win_densities(a, b, out):
     before_b = np.empty((n_classes + 1, n_neighbors))
     after_a = np.empty((n_classes + 1, n_neighbors))
     after_b = np.empty((n_classes + 1, n_neighbors))
-    out[:] = 0.0
+    for c in range(n_classes):
+        out[c] = 0.0
     for w in range((n_neighbors + n_classes - 1) // n_classes, n_neighbors + 1):
         rest = n_neighbors - w
-        before_a[0, : rest + 1] = 0.0
-        before_a[0, 0] = 1.0
-        before_b[0, : rest + 1] = 0.0
-        after_a[n_classes, : rest + 1] = before_a[0, : rest + 1]
-        after_b[n_classes, : rest + 1] = 0.0
+        for m in range(rest + 1):
+            before_a[0, m] = after_a[n_classes, m] = 1.0 if m == 0 else 0.0
+            before_b[0, m] = after_b[n_classes, m] = 0.0
         for c in range(n_classes - 1):
             _times_class(
                 before_a[c], before_b[c], a, b, c, w - 1, rest, before_a[c + 1], before_b[c + 1]
@@ -407,16 +380,20 @@ def win_densities(a, b, out):
 def probability_of_fewer(a):
     """Probability that fewer than K rows, of whichever class, are closer."""
     n_classes, n_neighbors = a.shape
-    total = a[0].copy()
-    new = np.empty(n_neighbors)
+    product = np.empty(n_neighbors)
+    for m in range(n_neighbors):
+        product[m] = a[0, m]
     for c in range(1, n_classes):
-        for m in range(n_neighbors):
+        # From the top down, so that what is still needed is not overwritten.
+        for m in range(n_neighbors - 1, -1, -1):
             value = 0.0
             for k in range(m + 1):
-                value += total[m - k] * a[c, k]
-            new[m] = value
-        total[:] = new
-    return total.sum()
+                value += product[m - k] * a[c, k]
+            product[m] = value
+    total = 0.0
+    for m in range(n_neighbors):
+        total += product[m]
+    return total
 
 
 @njit(cache=True, nogil=True)
@@ -430,7 +407,8 @@ def at_least(cdf, sf, labels, n_classes, n_neighbors):
     of_all = np.zeros(n_neighbors + 1)
     of_class = np.zeros((n_classes, least + 1))
     of_all[0] = 1.0
-    of_class[:, 0] = 1.0
+    for c in range(n_classes):
+        of_class[c, 0] = 1.0
     for i in range(cdf.size):
         _count_row(of_all, cdf[i], sf[i])
         _count_row(of_class[labels[i]], cdf[i], sf[i])
@@ -491,18 +469,18 @@ def _lane_values(coefficients, upper, first, side, v, lane):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
-def _multiply_rows(piece, v, labels, first_piece, coefficients, upper, chunk, out):
-    """`add_row` for all these rows, at LANES distances side by side, for small K.
+def _multiply_rows(piece, v, labels, start, stop, first_piece, coefficients, upper, unrolled, out):
+    """`add_row` for the rows from `start` to `stop`, at LANES distances side by side, for small K.
 
-    `chunk` is a tuple whose *length* is K: being part of its type, it is known to the compiler,
+    `unrolled` is a tuple whose *length* is K: being part of its type, it is known to the compiler,
     which unrolls the loop. `out` has, for each class, K + 1 blocks (a[m], b[m]) of LANES numbers
     each, the first of them zeros (m = -1).
     """
     lanes = np.uint64(LANES)
     block = np.uint64(2 * LANES)
-    n_updates = len(chunk)
+    n_updates = len(unrolled)
     class_stride = np.uint64((n_updates + 1) * 2 * LANES)
-    for i in range(piece.size):
+    for i in range(start, stop):
         at = np.uint64(piece[i] - first_piece)
         first = at * np.uint64(N_STORED * LANES)
         side = at * lanes
@@ -522,13 +500,15 @@ def _multiply_rows(piece, v, labels, first_piece, coefficients, upper, chunk, ou
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
-def _multiply_rows_any(piece, v, labels, first_piece, coefficients, upper, n_neighbors, out):
+def _multiply_rows_any(
+    piece, v, labels, start, stop, first_piece, coefficients, upper, n_neighbors, out
+):
     """`_multiply_rows` for any K."""
     lanes = np.uint64(LANES)
     block = np.uint64(2 * LANES)
     class_stride = np.uint64((n_neighbors + 1) * 2 * LANES)
     values = np.empty(3 * LANES)
-    for i in range(piece.size):
+    for i in range(start, stop):
         at = np.uint64(piece[i] - first_piece)
         first = at * np.uint64(N_STORED * LANES)
         side = at * lanes
@@ -552,8 +532,9 @@ def _multiply_rows_any(piece, v, labels, first_piece, coefficients, upper, n_nei
 
 @njit(cache=True, nogil=True)
 def integrands_by_tables(
-    piece, v, labels, n_classes, n_neighbors, first, coefficients, upper, chunk
-):
+    piece, v, labels, n_classes, n_neighbors, first, coefficients, upper, unrolled,
+    dr_dw, density, fewer,
+):  # fmt: skip
     """For LANES tabulated distances: win densities and the chance of fewer than K closer.
 
     Parameters
@@ -563,38 +544,46 @@ def integrands_by_tables(
     n_classes, n_neighbors : int
     first, coefficients, upper
         As `NoncentralChiTables.get` returns them.
-    chunk : tuple
+    unrolled : tuple
         Of length n_neighbors if that is at most MAX_UNROLLED, else empty: see `_multiply_rows`.
-
-    Returns
-    -------
+    dr_dw : ndarray of shape (LANES,)
+        Factors of the densities.
     density : ndarray of shape (LANES, n_classes)
+        Output: win densities.
     fewer : ndarray of shape (LANES,)
+        Output: chance of fewer than K closer.
     """
-    start = np.searchsorted(piece, first)
-    stop = np.searchsorted(piece, first + upper.shape[0])
-    counts = np.zeros((n_classes, n_neighbors + 1, 2, LANES))
     # Rows left of the tables are closer; with K of them nothing is left to win.
-    closer = np.bincount(labels[:start], minlength=n_classes)
+    closer = np.zeros(n_classes, dtype=np.int64)
+    start = 0
+    while start < piece.size and piece[start] < first:
+        closer[labels[start]] += 1
+        start += 1
+    stop = piece.size
+    while stop > start and piece[stop - 1] >= first + upper.shape[0]:
+        stop -= 1
+    counts = np.zeros((n_classes, n_neighbors + 1, 2, LANES))
     for c in range(n_classes):
         if closer[c] < n_neighbors:
-            counts[c, closer[c] + 1, 0] = 1.0
-    rows = slice(start, stop)
-    args = (piece[rows], v[rows], labels[rows], first, coefficients.reshape(-1), upper.reshape(-1))
-    if len(chunk) > 0:
-        _multiply_rows(*args, chunk, counts.reshape(-1))
+            for lane in range(LANES):
+                counts[c, closer[c] + 1, 0, lane] = 1.0
+    flat = counts.reshape(counts.size)
+    tables = coefficients.reshape(coefficients.size), upper.reshape(upper.size)
+    if len(unrolled) > 0:
+        _multiply_rows(piece, v, labels, start, stop, first, *tables, unrolled, flat)
     else:
-        _multiply_rows_any(*args, n_neighbors, counts.reshape(-1))
-    density = np.empty((LANES, n_classes))
-    fewer = np.empty(LANES)
+        _multiply_rows_any(piece, v, labels, start, stop, first, *tables, n_neighbors, flat)
     a = np.empty((n_classes, n_neighbors))
     b = np.empty((n_classes, n_neighbors))
     for lane in range(LANES):
-        a[:] = counts[:, 1:, 0, lane]
-        b[:] = counts[:, 1:, 1, lane]
+        for c in range(n_classes):
+            for m in range(n_neighbors):
+                a[c, m] = counts[c, m + 1, 0, lane]
+                b[c, m] = counts[c, m + 1, 1, lane]
         win_densities(a, b, density[lane])
+        for c in range(n_classes):
+            density[lane, c] *= dr_dw[lane]
         fewer[lane] = probability_of_fewer(a)
-    return density, fewer
 
 
 @njit(cache=True, nogil=True)
@@ -609,14 +598,15 @@ def _evaluate_rows(r, u, panels, density_args, points, weights):
 
 
 @njit(cache=True, nogil=True)
-def integrands_by_rows(u, labels, n_classes, n_neighbors, panels, r, density_args, points, weights):
+def integrands_by_rows(
+    u, labels, n_classes, n_neighbors, panels, r, density_args, points, weights,
+    dr_dw, density, fewer,
+):  # fmt: skip
     """`integrands_by_tables` at distances r, by `evaluate_row`; panels from `panel_sums`."""
-    density = np.empty((r.size, n_classes))
-    fewer = np.empty(r.size)
     for node in range(r.size):
         cdf, sf, pdf = _evaluate_rows(r[node], u, panels, density_args, points, weights)
         fewer[node] = integrand(cdf, sf, pdf, labels, n_neighbors, density[node])
-    return density, fewer
+        density[node] *= dr_dw[node]
 
 
 @njit(cache=True, nogil=True)
@@ -639,8 +629,11 @@ def at_least_by_table(
     of_all = np.zeros(n_neighbors + 1)
     of_class = np.zeros((n_classes, least + 1))
     of_all[0] = 1.0
-    of_class[:, 0] = 1.0
-    n = np.searchsorted(piece, first + upper.shape[0])
+    for c in range(n_classes):
+        of_class[c, 0] = 1.0
+    n = piece.size
+    while n > 0 and piece[n - 1] >= first + upper.shape[0]:
+        n -= 1
     rest = 0.0
     cdf, sf = 1.0, 0.0
     for i in range(n):
@@ -657,10 +650,84 @@ def at_least_by_table(
             cdf, sf = (1.0 - value, value) if upper[at, lane] > 0.0 else (value, 1.0 - value)
         _count_row(of_all, cdf, sf)
         _count_row(of_class[labels[i]], cdf, sf)
-    return np.minimum(of_class[:, least], of_all[n_neighbors]) + rest
+    out = np.empty(n_classes)
+    for c in range(n_classes):
+        out[c] = min(of_class[c, least], of_all[n_neighbors]) + rest
+    return out
 
 
 @njit(cache=True, nogil=True)
+def quadrature_error(fine, middle, coarse):
+    """Bound on the error of the trapezoidal rule from its values at steps h, 2h and 4h.
+
+    Up to a constant, each halving at least squares a geometric error, so that of ``fine`` is about
+    the fourth power of the relative change from 4h to 2h (doubled, for the error of ``middle`` in
+    it) or less, and far below the change from 2h to h. The latter alone could vanish by symmetry
+    where a peak is unresolved; both together cannot.
+    """
+    if fine == 0.0:
+        return abs(middle)
+    relative = min(2.0 * abs(middle - coarse) / fine, 1.0)
+    return abs(fine - middle) + fine * relative**4
+
+
+@njit(cache=True, nogil=True)
+def trapezoidal_sums(density, step, can_win, share, floor):
+    """Trapezoidal sums, their errors, and the largest bounds on cut ends that are negligible.
+
+    Parameters
+    ----------
+    density : ndarray of shape (n_nodes, n_classes)
+    step : float
+    can_win : ndarray of shape (n_classes,), bool
+        Classes without a chance have an infinite goal.
+    share, floor : float
+        The goal is this share of a sum, of `floor` at least.
+
+    Returns
+    -------
+    wins, error, goal : ndarray of shape (n_classes,)
+    """
+    n_classes = density.shape[1]
+    sums = np.zeros((3, n_classes))
+    for k in range(density.shape[0]):
+        for c in range(n_classes):
+            sums[0, c] += density[k, c]
+            if k % 2 == 0:
+                sums[1, c] += density[k, c]
+            if k % 4 == 0:
+                sums[2, c] += density[k, c]
+    wins = step * sums[0]
+    error = np.empty(n_classes)
+    goal = np.full(n_classes, np.inf)
+    for c in range(n_classes):
+        error[c] = quadrature_error(wins[c], 2.0 * step * sums[1, c], 4.0 * step * sums[2, c])
+        if can_win[c]:
+            goal[c] = share * max(wins[c], floor)
+    return wins, error, goal
+
+
+@njit(cache=True, nogil=True)
+def _sort_by_counting(u, labels, limit, first, n_pieces):
+    position = np.zeros(n_pieces + 1, dtype=np.int64)
+    for i in range(u.size):
+        if u[i] <= limit:
+            position[int(u[i] / PIECE_WIDTH) - first + 1] += 1
+    for j in range(n_pieces):
+        position[j + 1] += position[j]
+    n = position[n_pieces]
+    piece, v, near_labels = np.empty(n, np.int64), np.empty(n), np.empty(n, np.int64)
+    for i in range(u.size):
+        if u[i] <= limit:
+            number = int(u[i] / PIECE_WIDTH)
+            place = position[number - first]
+            position[number - first] += 1
+            piece[place] = number
+            v[place] = 2.0 * (u[i] / PIECE_WIDTH - number) - 1.0
+            near_labels[place] = labels[i]
+    return piece, v, near_labels
+
+
 def nearest_first(u, labels, limit):
     """Rows up to a distance, sorted by the piece of the tables that they lie in.
 
@@ -672,36 +739,14 @@ def nearest_first(u, labels, limit):
         Place in the piece, from -1 to 1.
     labels : ndarray of shape (n_near,)
     """
-    n = 0
-    lowest = limit
-    for i in range(u.size):
-        if u[i] <= limit:
-            n += 1
-            lowest = min(lowest, u[i])
-    first = int(lowest / PIECE_WIDTH)
+    first = int(u.min() / PIECE_WIDTH)
     n_pieces = int(limit / PIECE_WIDTH) - first + 1
-    # Counting sort; very far from few rows, the pieces are numbered by a search instead.
-    near = u[u <= limit]
-    number = (near / PIECE_WIDTH).astype(np.int64)
-    keys = number - first
-    if n_pieces > 2**16 + 4 * n:
-        names = np.unique(keys)
-        keys, n_pieces = np.searchsorted(names, keys), names.size
-    position = np.zeros(n_pieces + 1, dtype=np.int64)
-    for i in range(n):
-        position[keys[i] + 1] += 1
-    position = np.cumsum(position)
-    piece, v, sorted_labels = np.empty(n, np.int64), np.empty(n), np.empty(n, np.int64)
-    j = 0
-    for i in range(u.size):
-        if u[i] <= limit:
-            place = position[keys[j]]
-            position[keys[j]] += 1
-            piece[place] = number[j]
-            v[place] = 2.0 * (u[i] / PIECE_WIDTH - number[j]) - 1.0
-            sorted_labels[place] = labels[i]
-            j += 1
-    return piece, v, sorted_labels
+    if n_pieces <= 2**16 + 4 * u.size:
+        return _sort_by_counting(u, labels, limit, first, n_pieces)
+    near = u <= limit
+    piece, v = locate(u[near])
+    order = np.argsort(piece, kind="stable")
+    return piece[order], v[order], labels[near][order]
 
 
 def locate(u):

@@ -10,7 +10,7 @@ input, so the tables of `_noncentral_chi` serve a whole fit.
 
 What is charged, for each class, against the radius:
 
-* the trapezoidal error, from three nested steps (`_quadrature_error`);
+* the trapezoidal error, from three nested steps (`quadrature_error`);
 * the two cut ends, by the chances that K rows are closer than the first node (`at_least`) or fewer
   than K closer than the last;
 * the tables and the rounding (`relative_charge`), and what lies below `PROBABILITY_FLOOR`.
@@ -35,6 +35,7 @@ from ._kernels import (
     integrands_by_tables,
     nearest_first,
     panel_sums,
+    trapezoidal_sums,
 )
 from ._noncentral_chi import DEEP_ERROR, RELATIVE_ERROR, NoncentralChiTables
 
@@ -117,29 +118,15 @@ def _can_win(counts: tuple[int, ...], n_neighbors: int) -> np.ndarray:
     return result
 
 
-def _quadrature_error(fine: np.ndarray, middle: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-    """Bound on the error of the trapezoidal rule from its values at steps h, 2h and 4h.
-
-    Up to a constant, each halving at least squares a geometric error, so that of ``fine`` is about
-    the fourth power of the relative change from 4h to 2h (doubled, for the error of ``middle`` in
-    it) or less, and far below the change from 2h to h. The latter alone could vanish by symmetry
-    where a peak is unresolved; both together cannot.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative = 2.0 * np.abs(middle - coarse) / fine
-    relative = np.where(fine > 0.0, np.minimum(relative, 1.0), 0.0)
-    return np.abs(fine - middle) + fine * relative**4
-
-
 @lru_cache(maxsize=4096)
 def _block_nodes(level: int, start: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances r of LANES nodes of a level from `start` on, and dr/dw as a column."""
+    """Distances r of LANES nodes of a level from `start` on, and dr/dw."""
     index = start + np.arange(LANES)
     if level > 0:
         index = 2 * index + 1
     w = index * (_FIRST_STEP * 0.5**level)
     r = np.logaddexp(0.0, w)
-    dr_dw = np.exp(w - r)[:, None]  # exp(w) / (1 + exp(w))
+    dr_dw = np.exp(w - r)  # exp(w) / (1 + exp(w))
     r.flags.writeable = dr_dw.flags.writeable = False
     return r, dr_dw
 
@@ -177,21 +164,22 @@ class _Integral:
         n_blocks = math.ceil(((center + _AFTER) / self.step - self.low) / LANES)
         self.high = self.low + LANES * max(n_blocks, 1)
         self.density, self.fewer = self._nodes(0, self.low, self.high)
-        self.closer = self._closer(self.low, self._goal())
-
-    def _block(self, level: int, start: int) -> tuple[np.ndarray, np.ndarray]:
-        r, dr_dw = _block_nodes(level, start)
-        if self._by_rows:
-            density, fewer = integrands_by_rows(*self._near_rows, r, *self._quadrature)
-        else:
-            density, fewer = integrands_by_tables(*self._rows, *self._tables.get(r), self._unrolled)
-        return density * dr_dw, fewer
+        self._sum()
+        self.closer = self._closer(self.low)
 
     def _own_nodes(self, level: int, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
         """Values at the nodes low to high - 1 of one level alone."""
         first = low // _ALIGN * _ALIGN
-        blocks = [self._block(level, start) for start in range(first, high, LANES)]
-        density, fewer = (np.concatenate(part) for part in zip(*blocks, strict=True))
+        n_blocks = -(-(high - first) // LANES)
+        density = np.empty((n_blocks * LANES, self.can_win.size))
+        fewer = np.empty(n_blocks * LANES)
+        for i in range(0, n_blocks * LANES, LANES):
+            r, dr_dw = _block_nodes(level, first + i)
+            out = (dr_dw, density[i : i + LANES], fewer[i : i + LANES])
+            if self._by_rows:
+                integrands_by_rows(*self._near_rows, r, *self._quadrature, *out)
+            else:
+                integrands_by_tables(*self._rows, *self._tables.get(r), self._unrolled, *out)
         return density[low - first : high - first], fewer[low - first : high - first]
 
     def _nodes(self, level: int, low: int, high: int) -> tuple[np.ndarray, ...]:
@@ -211,8 +199,8 @@ class _Integral:
             merged.append(values)
         return tuple(merged)
 
-    def _closer(self, node: int, goal: np.ndarray) -> np.ndarray:
-        """`at_least` at a node; what is far below the goal is rounded up."""
+    def _closer(self, node: int) -> np.ndarray:
+        """`at_least` at a node; what is far below all goals is rounded up."""
         level = self._level
         while level > 0 and node % 2 == 0:
             level, node = level - 1, node // 2
@@ -222,50 +210,59 @@ class _Integral:
         r, _ = _block_nodes(level, node - lane)
         if self._by_rows:
             return at_least_by_rows(*self._near_rows, r[lane], *self._quadrature)
-        negligible = 1e-3 * float(goal.min())
+        negligible = 1e-3 * self._lowest_goal
         return at_least_by_table(*self._rows, *self._tables.get(r), lane, negligible)
 
-    def _goal(self) -> np.ndarray:
-        """Largest bounds on the cut ends that are left as they are."""
-        goal = CUT_SHARE * np.maximum(self.integral(), PROBABILITY_FLOOR)
-        return np.where(self.can_win, goal, np.inf)
+    def _sum(self) -> None:
+        """Trapezoidal sums over the nodes, and how much the cut ends may hold."""
+        self.wins, self.error, self._goal = trapezoidal_sums(
+            self.density, self.step, self.can_win, CUT_SHARE, PROBABILITY_FLOOR
+        )
+        self._lowest_goal = float(self._goal.min())
 
     def grow(self) -> tuple[np.ndarray, float]:
         """Widen the range until what is cut is negligible; returns the bounds on both cuts."""
         block = LANES << self._level
         by_left = by_right = block
         while True:
-            goal = self._goal()
             left = self.closer * CUT_MARGIN
             right = float(self.fewer[-1]) * CUT_MARGIN
-            if (left > goal).any():
+            if (left > self._goal).any():
                 density, fewer = self._nodes(self._level, self.low - by_left, self.low)
                 self.density = np.concatenate([density, self.density])
                 self.fewer = np.concatenate([fewer, self.fewer])
                 self.low -= by_left
-                self.closer = self._closer(self.low, self._goal())
                 by_left = min(by_left + block, 4 * block)
-            elif right > goal.min():
+                self._sum()
+                self.closer = self._closer(self.low)
+            elif right > self._lowest_goal:
                 density, fewer = self._nodes(self._level, self.high, self.high + by_right)
                 self.density = np.concatenate([self.density, density])
                 self.fewer = np.concatenate([self.fewer, fewer])
                 self.high += by_right
                 by_right = min(by_right + block, 4 * block)
+                self._sum()
             else:
                 return left, right
 
     def _shrink(self) -> None:
         """Give up blocks at both ends that need not be refined: what is cut stays negligible."""
-        goal = self._goal()
-        enough = self.fewer[LANES - 1 :: LANES] * CUT_MARGIN <= goal.min()
-        n_blocks = int(np.argmax(enough)) + 1 if enough.any() else enough.size
-        below = (
-            self.step * np.add.accumulate(self.density)[LANES - 1 : LANES * (n_blocks - 1) : LANES]
-        )
-        # The sums up to the ends of blocks say where trying is worth while.
-        first = int(np.searchsorted((below > goal).any(axis=1), True))
+        goal = self._goal
+        n_blocks = self.fewer.size // LANES
+        while n_blocks > 1 and (
+            self.fewer[LANES * (n_blocks - 1) - 1] * CUT_MARGIN <= self._lowest_goal
+        ):
+            n_blocks -= 1
+        # The sums of the first blocks say where trying is worth while.
+        first = 0
+        below = np.zeros(goal.size)
+        while first < n_blocks - 1:
+            below += self.step * self.density[LANES * first : LANES * (first + 1)].sum(axis=0)
+            if (below > goal).any():
+                break
+            first += 1
         while first > 0:
-            closer = self._closer(self.low + LANES * first, goal)
+            closer = self._closer(self.low + LANES * first)
             if (closer * CUT_MARGIN <= goal).all():
                 self.closer = closer
                 break
@@ -281,10 +278,7 @@ class _Integral:
         odd = self._own_nodes(self._level, self.low, self.high)
         self.density, self.fewer = self._merge((self.density, self.fewer), odd)
         self.low, self.high = 2 * self.low, 2 * self.high
-
-    def integral(self, coarser: int = 1) -> np.ndarray:
-        """Trapezoidal sums at `coarser` times the step; the cut ends are bounded elsewhere."""
-        return self.step * coarser * self.density[::coarser].sum(axis=0)
+        self._sum()
 
 
 def win_probabilities(
@@ -312,8 +306,7 @@ def win_probabilities(
     integral = _Integral(u, labels, n_classes, n_neighbors, tables)
     for halvings in range(_N_HALVINGS + 1):
         left, right = integral.grow()
-        wins = integral.integral()
-        error = _quadrature_error(wins, integral.integral(2), integral.integral(4))
+        wins, error = integral.wins, integral.error
         missing = abs(1.0 - wins.sum())
         goal = _QUADRATURE_SHARE * np.maximum(wins, PROBABILITY_FLOOR)
         if (error <= goal).all() and missing <= _QUADRATURE_SHARE:

@@ -21,6 +21,7 @@ from sksmooth.neighbors._kernels import (
     locate,
     nearest_first,
     probability_of_fewer,
+    trapezoidal_sums,
     win_densities,
 )
 from sksmooth.neighbors._noncentral_chi import tables
@@ -222,12 +223,14 @@ def test_lanes_side_by_side_agree_with_one_distance_at_a_time(n_neighbors):
         assert rows[0].size == u.size
         table = tables(n_features).get(lanes_from(r))
         unrolled = (0,) * n_neighbors if n_neighbors <= 16 else ()
-        density, fewer = integrands_by_tables(*rows, 3, n_neighbors, *table, unrolled)
+        density, fewer, dr_dw = np.empty((LANES, 3)), np.empty(LANES), rng.uniform(size=LANES)
+        args = (*rows, 3, n_neighbors, *table, unrolled, dr_dw, density, fewer)
+        integrands_by_tables(*args)
         one = np.empty(3)
         for lane in range(LANES):
             cdf, sf, pdf = evaluate(*rows[:2], *table, lane)
             total = integrand(cdf, sf, pdf, rows[2], n_neighbors, one)
-            np.testing.assert_allclose(density[lane], one, rtol=1e-10, atol=1e-300)
+            np.testing.assert_allclose(density[lane], one * dr_dw[lane], rtol=1e-10, atol=1e-300)
             np.testing.assert_allclose(fewer[lane], total, rtol=1e-10, atol=1e-300)
 
 
@@ -281,12 +284,14 @@ def test_quadrature_error_covers_unresolved_peaks():
     for width in (0.02, 0.05, 0.1, 0.2, 0.6):
         for phase in np.linspace(0.0, 1.0, 41):
             values = stats.norm.pdf(x * step - phase, scale=width)
-            fine, middle, coarse = (np.array([step * k * values[::k].sum()]) for k in (1, 2, 4))
-            if fine[0] == 0.0:
+            wins, errors, goal = trapezoidal_sums(values[:, None], step, np.ones(1, bool), 0.5, 0.1)
+            fine, error = wins[0], errors[0]
+            assert fine == pytest.approx(step * values.sum(), rel=1e-12)
+            assert goal[0] == 0.5 * max(fine, 0.1)
+            if fine == 0.0:
                 continue  # then the probabilities do not sum to 1, which is checked apart
-            error = _plain._quadrature_error(fine, middle, coarse)[0]
-            too_coarse = error > _plain._QUADRATURE_SHARE * fine[0]
-            assert too_coarse or error >= abs(fine[0] - 1.0) - 1e-12
+            too_coarse = error > _plain._QUADRATURE_SHARE * fine
+            assert too_coarse or error >= abs(fine - 1.0) - 1e-12
             assert not too_coarse or width < 0.6
 
 
