@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ._kernels import add_squared_distances
@@ -53,5 +55,5 @@ def distance_charge(u: np.ndarray, n_features: int) -> float:
     most the relative error of `ScaledRows.distances`. What follows from the distances is exact for
     training data that are off by the norm of these moves, and a radius is smaller by as much.
     """
-    # 1.01 covers the rounding of the norm itself.
-    return 1.01 * (n_features + 8.0) * 2.0**-53 * float(np.linalg.norm(u))
+    # 1.01 covers the rounding of the norm itself. (np.linalg.norm would start threads of BLAS.)
+    return 1.01 * (n_features + 8.0) * 2.0**-53 * math.sqrt(float(np.square(u).sum()))

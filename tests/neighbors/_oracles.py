@@ -8,6 +8,7 @@ import math
 
 import mpmath
 import numpy as np
+from scipy import special, stats
 
 
 def noncentral_chi_exact(n_features, r, u):
@@ -109,6 +110,28 @@ def paper_win_probabilities(level_chances, labels, n_classes, n_neighbors):
                 )
             wins[winner(tally)] += chance
     return wins
+
+
+def log_chance_of_the_far_row(near, far, n_features):
+    """Log of the chance that, of two rows in many dimensions, the far one is the nearer.
+
+    The difference of the squared distances is the product of the sum and the difference of the two
+    noisy rows, as seen from the input: independent normal vectors of variance 2. Given the
+    difference, the product is normal; what is left is an integral over the angle to the rows, here
+    in logs, with nothing that cancels. No noncentral chi distribution is involved. (In few
+    dimensions the angle is not smooth where both its sides vanish, and the sums converge slowly.)
+    """
+    z = np.linspace(-40.0, 40.0, 401)[:, None]  # along the rows
+    log_z = stats.norm.logpdf(z) + np.log(0.2)
+    middle = np.sqrt(n_features - 1.0)  # across them: a chi distribution
+    edges = np.arange(max(middle - 38.0, 0.0), middle + 38.0, 1.0)
+    nodes, weights = np.polynomial.legendre.leggauss(10)
+    c = (edges[:, None] + 0.5 * (nodes + 1.0)).ravel()
+    log_c = stats.chi.logpdf(c, n_features - 1) + np.log(np.tile(0.5 * weights, edges.size))
+    along = near - far + np.sqrt(2.0) * z
+    cosine = along / np.sqrt(along**2 + 2.0 * c**2)
+    log_win = special.log_ndtr((near + far) * cosine / np.sqrt(2.0))
+    return special.logsumexp(log_z + log_c + log_win)
 
 
 def chi_closed_form(n_features, r, u):

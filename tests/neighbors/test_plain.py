@@ -28,6 +28,7 @@ from sksmooth.neighbors._noncentral_chi import tables
 
 from ._oracles import (
     integrated_win_probabilities,
+    log_chance_of_the_far_row,
     noncentral_chi_exact,
     sampled_win_counts,
     winner,
@@ -85,6 +86,7 @@ def test_against_monte_carlo(seed, n_neighbors, n_classes, n_features):
         ([0.2, 0.3, 40.0, 41.0], [0, 0, 1, 1], 3, 1),
         ([1.0, 2.0, 3.0, 14.0, 15.0], [1, 1, 1, 0, 0], 1, 3),
         ([1e-6, 0.5, 0.5, 25.0], [2, 1, 1, 0], 1, 1),
+        ([0.01, 0.3, 1.1, 6.0, 33.0], [0, 1, 0, 2, 1], 3, 2),  # heavy tails
     ],
 )
 def test_against_arbitrary_precision(u, labels, n_features, n_neighbors):
@@ -110,7 +112,7 @@ def test_two_rows_in_closed_form():
     root = np.sqrt(2.0)
     p, q = stats.norm.cdf(-30.0 / root), stats.norm.cdf(-32.0 / root)
     exact = p * (1 - q) + q * (1 - p)
-    assert wins[1] == pytest.approx(exact, rel=1e-9)
+    assert wins[1] == pytest.approx(exact, rel=1e-9, abs=0.0)
     assert exact < upper[1] < exact * (1.0 + 1e-5)
 
 
@@ -131,6 +133,39 @@ def test_first_step_and_finer_steps_agree(monkeypatch):
         assert (np.abs(wins - fine) <= upper - wins).all()
         np.testing.assert_allclose(wins, fine, rtol=2e-7)
     _plain._block_nodes.cache_clear()
+
+
+@pytest.mark.parametrize("n_features", [20, 57, 784, 3072])
+@pytest.mark.parametrize("depth", [1, 60, 220])
+def test_two_rows_in_many_dimensions(n_features, depth):
+    """p_b from 1e-1 to below 1e-95: relative error, and never too small."""
+    near = 1.0 + 0.02 * depth
+    far = near + 1.0
+    while log_chance_of_the_far_row(near, far, n_features) > -depth:
+        far *= 1.1
+    truth = np.exp(log_chance_of_the_far_row(near, far, n_features))
+    wins, upper = _plain.win_probabilities(
+        np.array([far, near]), np.array([1, 0]), 2, 1, tables(n_features)
+    )
+    # The reference is good to 1e-10: its grid resolves peaks of the width of the noise.
+    assert wins[1] == pytest.approx(truth, rel=1e-8, abs=0.0)
+    assert truth * (1 - 1e-10) <= upper[1] <= truth * (1 + 1e-5)
+
+
+def test_heavy_tailed_raw_features():
+    """Rows from 1e-3 to 1e6 sigmas away: against the same sums on distances alone.
+
+    All but the nearest rows are too far to vote; what is left has a closed form.
+    """
+    rng = np.random.default_rng(8)
+    u = np.r_[0.001, 0.4, 9.0, 17.0, np.exp(rng.uniform(np.log(300.0), np.log(1e6), 200))]
+    labels = np.r_[0, 0, 1, 1, rng.integers(0, 2, 200)]
+    wins, upper = _plain.win_probabilities(u, labels, 2, 1, tables(3))
+    with mpmath.workdps(50):
+        exact = integrated_win_probabilities(u[:4].tolist(), [0, 0, 1, 1], 3, 1, 2, 60)
+    for win, bound, truth in zip(wins, upper, exact, strict=True):
+        assert win == pytest.approx(float(truth), rel=1e-8, abs=0.0)
+        assert truth <= bound <= float(truth) * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("n_neighbors", [150, 300])
