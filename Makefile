@@ -16,6 +16,9 @@ ARGS ?=
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 PIP := -m pip install --quiet --disable-pip-version-check
 
+# A process for each CPU; whole files, so that few of them compile the same functions.
+PARALLEL := -n auto --dist loadfile
+
 # First interpreter of a list that runs and whose version passes the test.
 pick = $(firstword $(foreach p,$(1),$(shell $(p) -c 'import sys; print("$(p)") if $(2) else None' 2>/dev/null)))
 PYTHONS := python3 python3.11 python3.12 python3.13 python3.14 python
@@ -89,7 +92,7 @@ test-says:
 .PHONY: test-floor
 test-floor: $(VENV)/floor/.installed ## doctests and core tests on the oldest supported dependencies
 	$(THREADS) $(VENV)/floor/bin/python -m pytest --doctest-modules sksmooth
-	$(THREADS) $(VENV)/floor/bin/python -m pytest -m "not slow" $(ARGS)
+	$(THREADS) $(VENV)/floor/bin/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/test/.installed ## ruff: rules and format
@@ -106,7 +109,7 @@ doctest: $(VENV)/test/.installed ## the examples in docstrings
 
 .PHONY: pytest
 pytest: $(VENV)/test/.installed ## the tests alone, e.g. ARGS="tests/smoothing -m 'not slow'"
-	$(THREADS) $(VENV)/test/bin/python -m pytest $(ARGS)
+	$(THREADS) $(VENV)/test/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 .PHONY: coverage
 coverage: $(VENV)/test/.installed ## the tests, with the lines that none of them reaches

@@ -19,7 +19,6 @@ import csv
 import itertools
 import os
 import platform
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -221,7 +220,7 @@ def cells(names):
 
 
 def compute(cell, data, size, n_jobs):
-    """Certify the test inputs of a cell: predictions, radii, and seconds per input."""
+    """Certify the test inputs of a cell: whether they are right, and radii."""
     delta = trigger(cell.attack, data.shape, cell.norm)
     bad = poison(
         data.X, data.y, delta, share=cell.share, source=data.source, target=data.target,
@@ -230,11 +229,8 @@ def compute(cell, data, size, n_jobs):
     model = SmoothedKNNClassifier(
         N_NEIGHBORS, sigma=cell.sigma, n_levels=LEVELS[cell.distance], n_jobs=n_jobs
     ).fit(bad.X, bad.y)
-    X_test = data.X_test[:size] + delta
-    start = time.perf_counter()
-    y_pred, radii = model.certify(X_test)
-    seconds = (time.perf_counter() - start) / X_test.shape[0]
-    return {"correct": y_pred == data.source, "radii": radii, "seconds": seconds}
+    y_pred, radii = model.certify(data.X_test[:size] + delta)
+    return {"correct": y_pred == data.source, "radii": radii}
 
 
 def run(names, work, size, n_jobs):
@@ -267,15 +263,14 @@ def scores(cell, result):
 
 
 def rows(results):
-    """Return one line for the paper and one for each distance: cell, who, scores, ms per input."""
+    """Return one line for the paper and one for each distance: cell, who, scores."""
     paper = paper_numbers()
     lines = []
     for cell, result in results.items():
         if cell.distance == next(iter(LEVELS)):
             numbers = paper[cell.name, cell.attack, cell.norm, cell.sigma]
-            lines.append((cell, "paper", numbers, None))
-        ms = 1e3 * float(result["seconds"])
-        lines.append((cell, f"ours, {cell.distance}", scores(cell, result), ms))
+            lines.append((cell, "paper", numbers))
+        lines.append((cell, f"ours, {cell.distance}", scores(cell, result)))
     return lines
 
 
@@ -292,7 +287,7 @@ def write_csv(lines, path):
         out.writerow(
             ["data", "attack", "norm", "share", "sigma", "who", "score", "radius", "value"]
         )
-        for cell, who, numbers, ms in lines:
+        for cell, who, numbers in lines:
             at = SETUPS[cell.name].radii
             names = [("accuracy", "")]
             names += [("certified accuracy", r) for r in at] + [("certified rate", r) for r in at]
@@ -300,8 +295,6 @@ def write_csv(lines, path):
             for (score, radius), value in zip(names, numbers, strict=True):
                 if value is not None:
                     out.writerow([*key, score, radius, f"{value:.4f}"])
-            if ms is not None:
-                out.writerow([*key, "ms per input", "", f"{ms:.2f}"])
 
 
 def environment(results, size, n_jobs):
@@ -332,18 +325,17 @@ def write_markdown(lines, path, header):
         text += [
             f"## {SETUPS[name].title}", "",
             f"| attack | norm, share | sigma | | acc | certified acc at R = {radii} "
-            f"| certified rate at R = {radii} | ms |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+            f"| certified rate at R = {radii} |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
         ]  # fmt: skip
-        for cell, who, numbers, ms in lines:
+        for cell, who, numbers in lines:
             if cell.name != name:
                 continue
             shown = ["-" if v is None else f"{v:.3f}" for v in numbers]
             n = len(SETUPS[name].radii)
             text.append(
                 f"| {attack_title(cell)} | {cell.norm}, {cell.share:.0%} | {cell.sigma} | {who} "
-                f"| {shown[0]} | {' / '.join(shown[1 : n + 1])} | {' / '.join(shown[n + 1 :])} "
-                f"| {'' if ms is None else f'{ms:.1f}'} |"
+                f"| {shown[0]} | {' / '.join(shown[1 : n + 1])} | {' / '.join(shown[n + 1 :])} |"
             )
         text.append("")
     path.write_text("\n".join(text), encoding="utf-8")

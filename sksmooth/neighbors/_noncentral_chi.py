@@ -96,7 +96,7 @@ class NoncentralChiTables:
         # Exact arithmetic would change nothing: the condition number is about 1e4.
         self._to_monomial = np.linalg.inv(np.vander(nodes, increasing=True))
         # Tables by their distances, and their size in bytes.
-        self._made: dict[bytes, tuple[int, np.ndarray, np.ndarray]] = {}
+        self._made: dict[bytes, tuple] = {}
         self._n_bytes = 0
 
     @staticmethod
@@ -119,26 +119,64 @@ class NoncentralChiTables:
         high = math.sqrt(max((r + REACH) ** 2 - d + 1.0, PIECE_WIDTH**2))
         return math.floor(low / PIECE_WIDTH), math.ceil(high / PIECE_WIDTH) + 1
 
+    def _fill(self, lane: int, r: float, first: int, coefficients, upper) -> None:
+        # Starting at u > 0, what lies to the left is below 1e-307 (see `REACH`).
+        sf_start = float(gammaincc(0.5 * self.n_features, 0.5 * r * r)) if first == 0 else 0.0
+        fill_table(
+            r, first, sf_start, self._points, self._to_monomial, self.density_args,
+            coefficients, upper, lane,
+        )  # fmt: skip
+
     def _make(self, distances: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
-        proper = [(lane, r) for lane, r in enumerate(distances.tolist()) if 0.0 < r < math.inf]
-        windows = [self.window(r) for _, r in proper]
+        windows = [self.window(r) for r in distances.tolist()]
         first, last = min(w[0] for w in windows), max(w[1] for w in windows)
         coefficients = np.zeros((last - first, N_STORED, LANES))
         upper = np.zeros((last - first, LANES))
-        upper[:, distances == math.inf] = 1.0
-        for lane, r in proper:
-            # Starting at u > 0, what lies to the left is below 1e-307 (see `REACH`).
-            sf_start = float(gammaincc(0.5 * self.n_features, 0.5 * r * r)) if first == 0 else 0.0
-            fill_table(
-                r, first, sf_start, self._points, self._to_monomial, self.density_args,
-                coefficients, upper, lane,
-            )  # fmt: skip
+        for lane, r in enumerate(distances.tolist()):
+            self._fill(lane, r, first, coefficients, upper)
         return first, coefficients, upper
 
-    def get(self, distances: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
-        """Tables for LANES distances r in units of sigma, at least one of them in (0, inf).
+    def _make_apart(self, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        proper = [(lane, r) for lane, r in enumerate(distances.tolist()) if 0.0 < r < math.inf]
+        runs: list[list[int]] = []
+        for first, last in sorted(self.window(r) for _, r in proper):
+            if runs and first <= runs[-1][1]:
+                runs[-1][1] = max(runs[-1][1], last)
+            else:
+                runs.append([first, last])
+        # One more piece before, between and after the runs, where F is 0 or 1.
+        starts, slot = [], 1
+        for first, last in runs:
+            starts.append((first, last, slot))
+            slot += last - first + 1
+        coefficients = np.zeros((slot, N_STORED, LANES))
+        upper = np.zeros((slot, LANES))
+        upper[:, distances == math.inf] = 1.0
+        for lane, r in proper:
+            own = self.window(r)[0]
+            first, last, slot = next(run for run in starts if run[0] <= own < run[1])
+            stop = slot + last - first
+            upper[:slot, lane] = 1.0
+            self._fill(lane, r, first, coefficients[slot:stop], upper[slot:stop])
+        return np.array(starts), coefficients, upper
 
-        Where r is 0, F is 0 for all rows, and 1 where it is infinite.
+    def _kept(self, key, make, distances):
+        found = self._made.get(key)
+        if found is None:
+            with self._lock:
+                found = self._made.get(key)
+                if found is None:
+                    found = make(distances)
+                    size = found[1].nbytes + found[2].nbytes
+                    if self._n_bytes + size > _MAX_BYTES:
+                        self._made, self._n_bytes = {}, 0
+                    # Should an interrupt fall between these lines, tables are kept uncounted.
+                    self._made[key] = found
+                    self._n_bytes += size
+        return found
+
+    def get(self, distances: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+        """Tables for LANES distances r > 0 in units of sigma that are close to each other.
 
         Returns
         -------
@@ -149,20 +187,33 @@ class NoncentralChiTables:
         upper : ndarray of shape (n_pieces, LANES)
             1 where a piece holds 1 - F, else 0.
         """
-        key = distances.tobytes()
-        found = self._made.get(key)
-        if found is None:
-            with self._lock:
-                found = self._made.get(key)
-                if found is None:
-                    found = self._make(distances)
-                    size = found[1].nbytes + found[2].nbytes
-                    if self._n_bytes + size > _MAX_BYTES:
-                        self._made, self._n_bytes = {}, 0
-                    # Should an interrupt fall between these lines, tables are kept uncounted.
-                    self._made[key] = found
-                    self._n_bytes += size
-        return found
+        return self._kept(distances.tobytes(), self._make, distances)
+
+    def get_apart(self, distances: np.ndarray, piece: np.ndarray):
+        """Tables for LANES ascending distances, however far apart, and where rows stand in them.
+
+        Where r is 0, F is 0 for all rows, and 1 where it is infinite; one r at least is neither.
+
+        Parameters
+        ----------
+        distances : ndarray of shape (LANES,)
+        piece : ndarray of shape (n_rows,)
+            Pieces that the rows are in.
+
+        Returns
+        -------
+        slot : ndarray of shape (n_rows,)
+            Their numbers in these tables, each of which has one.
+        coefficients, upper
+            As from `get`.
+        """
+        key = b"apart" + distances.tobytes()
+        runs, coefficients, upper = self._kept(key, self._make_apart, distances)
+        first, last, start = runs.T
+        run = np.searchsorted(first, piece, side="right") - 1
+        # In front of the first run is slot 0; behind a run is the one after its last.
+        slot = np.where(run < 0, 0, start[run] + np.minimum(piece, last[run]) - first[run])
+        return slot, coefficients, upper
 
 
 @lru_cache(maxsize=4)

@@ -67,13 +67,13 @@ class _Levels:
 
     def _block(self, block: int):
         start = block * (LANES - 1)
-        tables = self._tables.get(self._edges[start : start + LANES])
-        errors = (RELATIVE_ERROR, DEEP_ERROR)
         piece, v, labels, n_classes, n_neighbors = self._rows
+        edges = self._edges[start : start + LANES]
+        slot, *tables = self._tables.get_apart(edges, piece)
+        args = (n_neighbors, 0, *tables, RELATIVE_ERROR, DEEP_ERROR)
         if n_classes == 2:
-            unrolled = (0,) * n_neighbors
-            return quantized_wins_of_two(piece, v, labels, n_neighbors, *tables, *errors, unrolled)
-        return quantized_wins(piece, v, labels, n_classes, n_neighbors, *tables, *errors)
+            return quantized_wins_of_two(slot, v, labels, *args, (0,) * n_neighbors)
+        return quantized_wins(slot, v, labels, n_classes, *args)
 
     def grow(self) -> tuple[np.ndarray, float]:
         """Take in levels until the others are negligible; returns the bounds on both cuts."""
@@ -120,5 +120,6 @@ def win_probabilities(
     levels = _Levels(u, labels, n_classes, n_neighbors, tables, edges)
     left, right = levels.grow()
     wins, upper = levels.wins, levels.upper
-    upper = upper * (1.0 + relative_charge(u.size, n_neighbors))
+    # A term for each row and level of a block is summed.
+    upper = upper * (1.0 + relative_charge(LANES * u.size, n_neighbors))
     return wins, upper + left + right + PROBABILITY_FLOOR

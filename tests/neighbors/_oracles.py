@@ -121,8 +121,8 @@ def log_chance_of_the_far_row(near, far, n_features):
     in logs, with nothing that cancels. No noncentral chi distribution is involved. (In few
     dimensions the angle is not smooth where both its sides vanish, and the sums converge slowly.)
     """
-    z = np.linspace(-40.0, 40.0, 401)[:, None]  # along the rows
-    log_z = stats.norm.logpdf(z) + np.log(0.2)
+    z = np.linspace(-40.0, 40.0, 801)[:, None]  # along the rows
+    log_z = stats.norm.logpdf(z) + np.log(0.1)
     middle = np.sqrt(n_features - 1.0)  # across them: a chi distribution
     edges = np.arange(max(middle - 38.0, 0.0), middle + 38.0, 1.0)
     nodes, weights = np.polynomial.legendre.leggauss(10)

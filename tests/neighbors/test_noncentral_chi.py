@@ -124,19 +124,24 @@ def test_tables_do_not_depend_on_what_was_asked_before(monkeypatch):
     assert len(other._made) == 1
 
 
-def test_distances_zero_and_infinity():
-    """No row is closer than 0, every row closer than infinity, wherever it is."""
-    r = np.linspace(0.0, 30.0, LANES)
-    r[-2:] = np.inf
-    table = NoncentralChiTables(4).get(r)
-    rows = locate(np.array([0.0, 3.0, 29.0, 100.0, 1e6]))
-    for lane, expected in [(0, 0.0), (LANES - 2, 1.0), (LANES - 1, 1.0)]:
-        cdf, sf, pdf = evaluate(*rows, *table, lane)
-        np.testing.assert_array_equal(cdf, expected)
-        np.testing.assert_array_equal(sf, 1.0 - expected)
-        np.testing.assert_array_equal(pdf, 0.0)
-    cdf, sf, _ = evaluate(*rows, *table, 1)
-    assert 0.0 < cdf[0] < 1.0 and (cdf[3:] == 0.0).all() and (sf[3:] == 1.0).all()
+def test_distances_apart():
+    """No row is closer than 0, every row closer than infinity; between, the values of `get`."""
+    tables = NoncentralChiTables(4)
+    r = np.array([0.0, 1.0, 3.0, 40.0, 41.0, 300.0, 1e4, 1.001e4, 1e9] + [np.inf] * (LANES - 9))
+    u = np.r_[0.0, 3.0, 29.0, 77.0, 78.9, 100.0, 299.0, 9.9e3, 1.0005e4, 1e9 - 5.0, 1e9 + 50, 1e11]
+    piece, v = locate(u)
+    slot, coefficients, upper = tables.get_apart(r, piece)
+    assert upper.shape[0] < 5 * 1000
+    for lane, distance in enumerate(r):
+        got = evaluate(slot, v, 0, coefficients, upper, lane)
+        if distance in (0.0, np.inf):
+            expected = np.full(u.size, float(distance > 0))
+            expected = expected, 1.0 - expected, np.zeros(u.size)
+        else:
+            one = tables.get(distance * (1.0 + 1e-12 * np.arange(LANES)))
+            expected = evaluate(piece, v, *one, 0)
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-303)
 
 
 def test_an_interrupt_leaves_tables_that_match(monkeypatch):

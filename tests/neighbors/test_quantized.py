@@ -59,9 +59,10 @@ def test_two_classes_agree_with_any_number_of_classes(n_neighbors):
             edges = np.linspace(start, min(stop, 40.0), LANES)
             edges[-3:] = max(edges[-3], stop)
             edges = np.sort(edges)
-            args = (n_neighbors, *tables(d).get(edges), RELATIVE_ERROR, DEEP_ERROR)
-            fast = quantized_wins_of_two(*rows, labels, *args, (0,) * n_neighbors)
-            slow = quantized_wins(*rows, labels, 2, *args)
+            slot, *table = tables(d).get_apart(edges, rows[0])
+            args = (n_neighbors, 0, *table, RELATIVE_ERROR, DEEP_ERROR)
+            fast = quantized_wins_of_two(slot, rows[1], labels, *args, (0,) * n_neighbors)
+            slow = quantized_wins(slot, rows[1], labels, 2, *args)
             for one, other in zip(fast, slow, strict=True):
                 # `upper` may differ by the floor of rounding of empty levels, nothing else may.
                 np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-300)
@@ -138,3 +139,20 @@ def test_edges_know_nothing_of_the_training_rows_and_lose_no_mass():
         assert wins.sum() == pytest.approx(1.0, abs=2e-7)
     # All in the last level: the lowest row index wins.
     assert wins[0] == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 1e-7])
+@pytest.mark.parametrize("n_levels", [2, 40])
+def test_levels_far_apart(sigma, n_levels):
+    """A tiny sigma: levels are thousands of sigmas wide, and each row is surely in one of them."""
+    rng = np.random.default_rng(0)
+    X, labels = rng.normal(size=(30, 3)), rng.integers(0, 2, 30)
+    edges = _quantized.level_edges(n_levels, 3, np.array(sigma))
+    for x in (np.zeros(3), np.full(3, 1e3)):
+        u = ScaledRows(X.copy(), np.array(sigma)).distances(x[None])[0]
+        level = np.searchsorted(edges, u)
+        if np.abs(edges[:, None] - u).min() < 50.0:
+            continue
+        nearest = np.argsort(level, kind="stable")[:5]
+        wins, _ = _quantized.win_probabilities(u, labels, 2, 5, tables(3), edges)
+        assert wins[np.bincount(labels[nearest], minlength=2).argmax()] == pytest.approx(1.0)
