@@ -329,7 +329,7 @@ def two_jobs(X, y, X_test):
 
 
 def grid_search(X, y, quick):
-    n_rows = 300 if quick else 1500
+    n_rows = 300 if quick else 1000
     grid = {"sigma": [0.5, 1.0, 2.0], "n_neighbors": [1, 5, 15]}
     for k in grid["n_neighbors"]:  # compiles
         SmoothedKNNClassifier(k).fit(X, y).certify(X[:1])
