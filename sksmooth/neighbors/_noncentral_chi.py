@@ -36,11 +36,13 @@ from ._kernels import LANES, N_COEFFICIENTS, N_STORED, PIECE_WIDTH, REACH, fill_
 _MIN_ORDER = 30.0
 _DEBYE_TERMS = 9
 
-# Relative error of a tabulated value above 1e-140, and of one between 1e-140 and 1e-300: measured
-# against 40 digits for d from 1 to 3072 (largest found 2e-11 and 1e-8), rounded up to ten times
-# that; `test_table_accuracy` repeats the measurement.
-RELATIVE_ERROR = 2e-10
-DEEP_ERROR = 1e-7
+# Relative error of a tabulated value above 1e-140, and what comes on top between 1e-140 and 1e-300:
+# measured against 40 digits for d from 1 to 3072 (largest found 2e-11 and 1e-8), rounded up to ten
+# times that; `test_table_accuracy` repeats the measurement. In more dimensions the logs of the
+# density cancel: 1e-10 was found for d = 20,000, 1e-9 for 150,528, 5.5e-8 for 1e7.
+_RELATIVE_ERROR = 2e-10
+_RELATIVE_ERROR_PER_FEATURE = 1e-13
+_DEEP_ERROR = 1e-7
 
 # Bytes of tables kept for one number of features; past it they start afresh.
 _MAX_BYTES = 2**28
@@ -85,10 +87,17 @@ class NoncentralChiTables:
     ----------
     n_features : int
         Degrees of freedom, at least 1.
+
+    Attributes
+    ----------
+    relative_error, deep_error : float
+        Bounds on the relative errors of values above and below 1e-140.
     """
 
     def __init__(self, n_features: int) -> None:
         self.n_features = n_features
+        self.relative_error = _RELATIVE_ERROR + _RELATIVE_ERROR_PER_FEATURE * n_features
+        self.deep_error = _DEEP_ERROR + self.relative_error
         self._lock = threading.Lock()
         self.density_args = self._density_params(n_features)
         nodes = np.cos((np.arange(N_COEFFICIENTS) + 0.5) * math.pi / N_COEFFICIENTS)

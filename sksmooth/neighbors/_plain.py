@@ -37,7 +37,7 @@ from ._kernels import (
     panel_sums,
     trapezoidal_sums,
 )
-from ._noncentral_chi import DEEP_ERROR, RELATIVE_ERROR, NoncentralChiTables
+from ._noncentral_chi import NoncentralChiTables
 
 #: Added to every upper bound. It covers rows outside their table's window (F below 1e-307 each)
 #: and underflow below 1e-308, for up to 1e9 rows and a thousand neighbours.
@@ -49,10 +49,6 @@ PROBABILITY_FLOOR = 1e-290
 # squared by the last halving, is far below.)
 CUT_SHARE = 1e-7
 _QUADRATURE_SHARE = 1e-6
-
-# The bounds on the cut ends are computed values themselves: this covers their relative error, see
-# `relative_charge` (at most 1e-6 for a billion rows).
-CUT_MARGIN = 1.0 + 1e-5
 
 # Peaks as narrow as a fifth of sigma, common with thousands of rows, need 1/16 or 1/32.
 _FIRST_STEP = 0.125
@@ -81,23 +77,24 @@ def reach(kth: float, n_features: int) -> float:
     return math.sqrt(limit * limit - (n_features - 1.0))
 
 
-def relative_charge(n_rows: int, n_neighbors: int) -> float:
+def relative_charge(n_rows: int, n_neighbors: int, tables: NoncentralChiTables) -> float:
     """Relative error of an integral of table values: an upper bound.
 
     A win density is a sum of at most K C(n, K) products of n - K values of 1 - F and K of F or f.
     Those products that are below the floor divided by their number may be left out: the floor
     covers their sum. The logs of the factors of any other sum to at least -depth, with
     ``depth = 670 + log(K C(n, K))``. A factor 1 - F has a relative error of at most
-    ``2 RELATIVE_ERROR`` times its own -log (it is either the complement of an accurate F < 1/2, or
-    itself accurate and below 1/2, where -log > 0.69), the K others of RELATIVE_ERROR each. Factors
-    below 1e-140, whose error is DEEP_ERROR, number at most depth / 322. Each row costs at most 4
-    rounded operations on positive numbers, of 2^-53 each, combining the classes 8 K^2 more.
+    ``2 relative_error`` times its own -log (it is either the complement of an accurate F < 1/2, or
+    itself accurate and below 1/2, where -log > 0.69), the K others of `relative_error` each.
+    Factors below 1e-140, whose error is `deep_error`, number at most depth / 322. Each row costs at
+    most 4 rounded operations on positive numbers, of 2^-53 each, combining the classes 8 K^2 more.
     """
     n, k = float(n_rows), float(min(n_neighbors, n_rows))
     log_terms = math.lgamma(n + 1.0) - math.lgamma(k + 1.0) - math.lgamma(n - k + 1.0)
     depth = 670.0 + log_terms + math.log(max(k, 1.0))
     rounding = (4.0 * n + 8.0 * k * k + 100.0) * 2.0**-53
-    return (2.0 * depth + k) * RELATIVE_ERROR + depth / 322.0 * DEEP_ERROR + rounding
+    errors = (2.0 * depth + k) * tables.relative_error + depth / 322.0 * tables.deep_error
+    return errors + rounding
 
 
 def can_win(labels: np.ndarray, n_classes: int, n_neighbors: int) -> np.ndarray:
@@ -147,6 +144,9 @@ class _Integral:
         self._rows = (piece, v, near_labels, n_classes, n_neighbors)
         self._unrolled = (0,) * n_neighbors if n_neighbors <= MAX_UNROLLED else ()
         self.can_win = can_win(near_labels, n_classes, n_neighbors)
+        # The bounds on the cut ends are computed values themselves.
+        self.charge = relative_charge(u.size, n_neighbors, tables)
+        self._margin = 1.0 + 2.0 * self.charge
         self._level, self.step = 0, _FIRST_STEP
         # The K-th nearest row alone would be found near here.
         r = math.sqrt(tables.n_features + kth * kth)
@@ -225,8 +225,8 @@ class _Integral:
         block = LANES << self._level
         by_left = by_right = block
         while True:
-            left = self.closer * CUT_MARGIN
-            right = float(self.fewer[-1]) * CUT_MARGIN
+            left = self.closer * self._margin
+            right = float(self.fewer[-1]) * self._margin
             if (left > self._goal).any():
                 density, fewer = self._nodes(self._level, self.low - by_left, self.low)
                 self.density = np.concatenate([density, self.density])
@@ -250,7 +250,7 @@ class _Integral:
         goal = self._goal
         n_blocks = self.fewer.size // LANES
         while n_blocks > 1 and (
-            self.fewer[LANES * (n_blocks - 1) - 1] * CUT_MARGIN <= self._lowest_goal
+            self.fewer[LANES * (n_blocks - 1) - 1] * self._margin <= self._lowest_goal
         ):
             n_blocks -= 1
         # The sums of the first blocks say where trying is worth while.
@@ -263,7 +263,7 @@ class _Integral:
             first += 1
         while first > 0:
             closer = self._closer(self.low + LANES * first)
-            if (closer * CUT_MARGIN <= goal).all():
+            if (closer * self._margin <= goal).all():
                 self.closer = closer
                 break
             first -= 1
@@ -314,7 +314,7 @@ def win_probabilities(
             break
         if halvings < _N_HALVINGS:
             integral.refine()
-    upper = wins * (1.0 + relative_charge(u.size, n_neighbors))
+    upper = wins * (1.0 + integral.charge)
     # `missing` is only left where the finest step did not resolve the integrand.
     upper += error + left + right + missing + PROBABILITY_FLOOR
     # A class without enough rows has no chance at all; rows out of reach are left to the floor.

@@ -11,9 +11,15 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import chdtri
 
-from ._kernels import LANES, locate, quantized_wins, quantized_wins_of_two
-from ._noncentral_chi import DEEP_ERROR, RELATIVE_ERROR, NoncentralChiTables
-from ._plain import CUT_MARGIN, CUT_SHARE, PROBABILITY_FLOOR, can_win, relative_charge
+from ._kernels import (
+    LANES,
+    MAX_UNROLLED_LEVELS,
+    locate,
+    quantized_wins,
+    quantized_wins_of_two,
+)
+from ._noncentral_chi import NoncentralChiTables
+from ._plain import CUT_SHARE, PROBABILITY_FLOOR, can_win, relative_charge
 
 # No row falls below the first edge more often than this, wherever it is.
 _BELOW_FIRST_EDGE = 1e-12
@@ -58,6 +64,9 @@ class _Levels:
         self._edges[1 : edges.size + 1] = edges
         self._n_blocks = n_blocks
         self.can_win = can_win(labels, n_classes, n_neighbors)
+        # A term for each row and level of a block is summed.
+        self.charge = relative_charge(LANES * u.size, n_neighbors, tables)
+        self._margin = 1.0 + 2.0 * self.charge
         # The K-th nearest row alone would be found near here.
         kth = np.partition(u, n_neighbors - 1)[n_neighbors - 1]
         level = np.searchsorted(edges, np.sqrt(tables.n_features + kth * kth))
@@ -70,9 +79,10 @@ class _Levels:
         piece, v, labels, n_classes, n_neighbors = self._rows
         edges = self._edges[start : start + LANES]
         slot, *tables = self._tables.get_apart(edges, piece)
-        args = (n_neighbors, 0, *tables, RELATIVE_ERROR, DEEP_ERROR)
+        args = (n_neighbors, 0, *tables, self._tables.relative_error, self._tables.deep_error)
         if n_classes == 2:
-            return quantized_wins_of_two(slot, v, labels, *args, (0,) * n_neighbors)
+            unrolled = (0,) * n_neighbors if n_neighbors <= MAX_UNROLLED_LEVELS else ()
+            return quantized_wins_of_two(slot, v, labels, *args, unrolled)
         return quantized_wins(slot, v, labels, n_classes, *args)
 
     def grow(self) -> tuple[np.ndarray, float]:
@@ -80,7 +90,7 @@ class _Levels:
         while True:
             goal = CUT_SHARE * np.maximum(self.wins, PROBABILITY_FLOOR)
             goal = np.where(self.can_win, goal, np.inf)
-            left, right = self.closer * CUT_MARGIN, self.fewer * CUT_MARGIN
+            left, right = self.closer * self._margin, self.fewer * self._margin
             if self.low > 0 and (left > goal).any():
                 self.low -= 1
                 wins, upper, self.closer, _ = self._block(self.low)
@@ -120,6 +130,6 @@ def win_probabilities(
     levels = _Levels(u, labels, n_classes, n_neighbors, tables, edges)
     left, right = levels.grow()
     wins, upper = levels.wins, levels.upper
-    # A term for each row and level of a block is summed.
-    upper = upper * (1.0 + relative_charge(LANES * u.size, n_neighbors))
-    return wins, upper + left + right + PROBABILITY_FLOOR
+    upper = upper * (1.0 + levels.charge) + left + right + PROBABILITY_FLOOR
+    # A class without enough rows has no chance at all.
+    return wins, np.where(levels.can_win, upper, PROBABILITY_FLOOR)

@@ -19,7 +19,7 @@ from sksmooth.neighbors._kernels import (
     locate,
     panel_sums,
 )
-from sksmooth.neighbors._noncentral_chi import DEEP_ERROR, RELATIVE_ERROR, NoncentralChiTables
+from sksmooth.neighbors._noncentral_chi import NoncentralChiTables
 
 from ._oracles import noncentral_chi_exact
 
@@ -52,7 +52,8 @@ def test_table_accuracy(n_features):
                     assert value < 1e-299
                     continue
                 n_deep += exact < mpmath.mpf("1e-100")
-                allowed = RELATIVE_ERROR if exact > mpmath.mpf("1e-140") else DEEP_ERROR
+                deep = exact < mpmath.mpf("1e-140")
+                allowed = tables.deep_error if deep else tables.relative_error
                 assert abs(float(value / exact - 1)) < allowed / 10
     assert n_deep > 0
 
@@ -95,8 +96,8 @@ def test_far_out_the_distribution_is_normal(far):
         )
         exact = special.ndtr(r[j] - u), special.ndtr(u - r[j]), stats.norm.pdf(r[j] - u)
         for one, other, truth in zip(by_table, by_rows, exact, strict=True):
-            np.testing.assert_allclose(one, truth, rtol=RELATIVE_ERROR / 10)
-            np.testing.assert_allclose(other, truth, rtol=RELATIVE_ERROR / 10)
+            np.testing.assert_allclose(one, truth, rtol=tables.relative_error / 10)
+            np.testing.assert_allclose(other, truth, rtol=tables.relative_error / 10)
 
 
 def test_window_leaves_out_only_negligible_rows():

@@ -135,7 +135,7 @@ def test_first_step_and_finer_steps_agree(monkeypatch):
     _plain._block_nodes.cache_clear()
 
 
-@pytest.mark.parametrize("n_features", [20, 57, 784, 3072])
+@pytest.mark.parametrize("n_features", [20, 57, 784, 3072, 150_528])
 @pytest.mark.parametrize("depth", [1, 60, 220])
 def test_two_rows_in_many_dimensions(n_features, depth):
     """p_b from 1e-1 to below 1e-95: relative error, and never too small."""
@@ -148,8 +148,9 @@ def test_two_rows_in_many_dimensions(n_features, depth):
         np.array([far, near]), np.array([1, 0]), 2, 1, tables(n_features)
     )
     # The reference is good to 1e-10: its grid resolves peaks of the width of the noise.
-    assert wins[1] == pytest.approx(truth, rel=1e-8, abs=0.0)
-    assert truth * (1 - 1e-10) <= upper[1] <= truth * (1 + 1e-5)
+    accuracy = 1e-8 if n_features <= 3072 else 1e-6
+    assert wins[1] == pytest.approx(truth, rel=accuracy, abs=0.0)
+    assert truth * (1 - 1e-10) <= upper[1] <= truth * (1 + 1e3 * accuracy)
 
 
 def test_heavy_tailed_raw_features():
@@ -217,18 +218,28 @@ def lanes_from(r):
 def test_at_least_is_an_upper_bound_and_exact_where_it_should_be():
     """Against all 2^8 sets of closer rows."""
     rng = np.random.default_rng(2)
-    for n_classes, n_neighbors, r in [(2, 1, 1.5), (2, 3, 1.5), (3, 2, 3.0), (3, 5, 0.5)]:
+    for n_classes, n_neighbors, r in [
+        (2, 1, 1.5),
+        (2, 3, 1.5),
+        (2, 4, 2.0),
+        (3, 2, 3.0),
+        (3, 5, 0.5),
+    ]:
         labels = rng.integers(0, n_classes, 8)
         rows = nearest_first(rng.uniform(0, 4, size=8), labels, 100.0)
         piece, v, labels = rows
         table = tables(3).get(lanes_from(r))
         cdf, sf, _ = evaluate(piece, v, *table, 2)
         bound = at_least(cdf, sf, labels, n_classes, n_neighbors)
-        least = -(-n_neighbors // n_classes)
         closer = np.array(list(np.ndindex(*(2,) * 8)))
         chance = np.where(closer, cdf, sf).prod(axis=1)
         of_all = chance[closer.sum(axis=1) >= n_neighbors].sum()
         for c in range(n_classes):
+            least = min(
+                w
+                for w in range(1, n_neighbors + 1)
+                if w + c * (w - 1) + (n_classes - 1 - c) * w >= n_neighbors
+            )
             enough = closer[:, labels == c].sum(axis=1) >= least
             both = chance[enough & (closer.sum(axis=1) >= n_neighbors)].sum()
             assert bound[c] >= both * (1 - 1e-12)

@@ -12,7 +12,7 @@ from scipy import stats
 from sksmooth.neighbors import _plain, _quantized
 from sksmooth.neighbors._distances import ScaledRows
 from sksmooth.neighbors._kernels import LANES, locate, quantized_wins, quantized_wins_of_two
-from sksmooth.neighbors._noncentral_chi import DEEP_ERROR, RELATIVE_ERROR, tables
+from sksmooth.neighbors._noncentral_chi import tables
 
 from ._oracles import paper_win_probabilities, sampled_win_counts
 
@@ -60,8 +60,9 @@ def test_two_classes_agree_with_any_number_of_classes(n_neighbors):
             edges[-3:] = max(edges[-3], stop)
             edges = np.sort(edges)
             slot, *table = tables(d).get_apart(edges, rows[0])
-            args = (n_neighbors, 0, *table, RELATIVE_ERROR, DEEP_ERROR)
-            fast = quantized_wins_of_two(slot, rows[1], labels, *args, (0,) * n_neighbors)
+            args = (n_neighbors, 0, *table, 2e-10, 1e-7)
+            unrolled = (0,) * n_neighbors if n_neighbors <= 8 else ()
+            fast = quantized_wins_of_two(slot, rows[1], labels, *args, unrolled)
             slow = quantized_wins(slot, rows[1], labels, 2, *args)
             for one, other in zip(fast, slow, strict=True):
                 # `upper` may differ by the floor of rounding of empty levels, nothing else may.
@@ -156,3 +157,15 @@ def test_levels_far_apart(sigma, n_levels):
         nearest = np.argsort(level, kind="stable")[:5]
         wins, _ = _quantized.win_probabilities(u, labels, 2, 5, tables(3), edges)
         assert wins[np.bincount(labels[nearest], minlength=2).argmax()] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_class_that_cannot_win_is_charged_the_floor(n_classes):
+    """Too few rows to win any vote: whatever levels are left out."""
+    rng = np.random.default_rng(0)
+    u, labels = rng.uniform(0.0, 4.0, 60), np.zeros(60, dtype=int)
+    labels[-2:] = n_classes - 1
+    edges = _quantized.level_edges(100, 5, np.array(1.0))
+    wins, upper = _quantized.win_probabilities(u, labels, n_classes, 5, tables(5), edges)
+    assert wins[0] == pytest.approx(1.0, abs=3e-7)
+    assert (upper[1:] == _plain.PROBABILITY_FLOOR).all()
