@@ -300,7 +300,7 @@ def data_set(name, load, goal, floor, quick):
     quantised = SmoothedKNNClassifier(n_levels=PAPER_LEVELS).fit(X, y)
     warm, cold = ms_per_input(quantised, X_test)
     line(f"{name}, K = 5, L = {PAPER_LEVELS}, ours", warm, note=f"cold {cold:.1f}")
-    two_jobs(X, y, all_tests[:32] if quick else all_tests[:256])
+    two_jobs(X, y, all_tests[: 32 if quick else 3_500_000 // len(X)])
     paper(name, X, y, X_test[0], times[5])
     if name == "Spambase":
         grid_search(X, y, quick)

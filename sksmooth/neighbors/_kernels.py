@@ -33,7 +33,7 @@ N_STORED = 2 * N_COEFFICIENTS + 1
 MAX_UNROLLED = 16
 
 # Tile of training rows that stays in the cache while the inputs of a batch pass over it.
-TILE_ROWS, TILE_COLUMNS = 64, 512
+TILE_ROWS, TILE_COLUMNS = 16, 1024
 
 # Panels of `panel_sums`: 8 Gauss-Legendre nodes on this width leave 1e-7 of the value at a slope
 # of log f of 38, and 1e-12 at 20.

@@ -136,8 +136,7 @@ class _Integral:
     with the l-th halving. Each level is evaluated in blocks of LANES nodes.
     """
 
-    def __init__(self, u, labels, n_classes, n_neighbors, tables) -> None:
-        kth = float(np.partition(u, n_neighbors - 1)[n_neighbors - 1])
+    def __init__(self, u, labels, n_classes, n_neighbors, tables, kth) -> None:
         self._tables: NoncentralChiTables = tables
         limit = reach(kth, tables.n_features)
         piece, v, near_labels = nearest_first(u, labels, limit)
@@ -287,6 +286,7 @@ def win_probabilities(
     n_classes: int,
     n_neighbors: int,
     tables: NoncentralChiTables,
+    kth: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probability that each class wins the vote of the K nearest noisy rows, and an upper bound.
 
@@ -298,12 +298,16 @@ def win_probabilities(
         Class indices.
     n_classes, n_neighbors : int
     tables : NoncentralChiTables
+    kth : float
+        The K-th smallest of the distances, where it is known already.
 
     Returns
     -------
     wins, wins_upper : ndarray of shape (n_classes,)
     """
-    integral = _Integral(u, labels, n_classes, n_neighbors, tables)
+    if kth is None:
+        kth = float(np.partition(u, n_neighbors - 1)[n_neighbors - 1])
+    integral = _Integral(u, labels, n_classes, n_neighbors, tables, kth)
     for halvings in range(_N_HALVINGS + 1):
         left, right = integral.grow()
         wins, error = integral.wins, integral.error

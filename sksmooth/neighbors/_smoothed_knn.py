@@ -312,9 +312,10 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
 
     def _default_batch(self, n_inputs: int) -> int:
         by_memory = max(4, _BATCH_DISTANCES // self.n_samples_fit_)
+        n_threads = effective_n_jobs(self.n_jobs)
         # Several tasks per thread, so that all end at about the same time.
-        by_jobs = -(-n_inputs // (4 * effective_n_jobs(self.n_jobs)))
-        return min(_BATCH_SIZE, by_memory, max(4, by_jobs))
+        by_threads = n_inputs if n_threads == 1 else -(-n_inputs // (8 * n_threads))
+        return min(_BATCH_SIZE, by_memory, max(4, by_threads))
 
 
 def _certify_batch(model: SmoothedKNNClassifier, X: np.ndarray):
@@ -328,7 +329,7 @@ def _certify_batch(model: SmoothedKNNClassifier, X: np.ndarray):
     n_neighbors, unit, edges = model._n_neighbors, model._unit, model.level_edges_
     args = (model.classes_.size, n_neighbors, tables(X.shape[1]))
     for i, u in enumerate(model._rows.distances(X)):
-        kth = np.partition(u, n_neighbors - 1)[n_neighbors - 1]
+        kth = float(np.partition(u, n_neighbors - 1)[n_neighbors - 1])
         if not kth <= _MAX_DISTANCE:
             raise ValueError(
                 f"sigma is too small, or the features are too large: a test input is {kth:.3g} "
@@ -342,7 +343,7 @@ def _certify_batch(model: SmoothedKNNClassifier, X: np.ndarray):
             matter = u <= edges[-1] + 2.0 * REACH
         charge[i] = distance_charge(u[matter], X.shape[1]) * unit
         if edges is None:
-            wins[i], upper[i] = _plain.win_probabilities(u, model._labels, *args)
+            wins[i], upper[i] = _plain.win_probabilities(u, model._labels, *args, kth)
         else:
             u = np.minimum(u, 2.0 * _MAX_DISTANCE)  # all of these are in the last level
             wins[i], upper[i] = _quantized.win_probabilities(u, model._labels, *args, edges)
