@@ -6,7 +6,7 @@ trigger. One cell after the other is kept in ``--work``: an interrupted run goes
 stopped. At the end the table is written to ``--out`` as Markdown, CSV and PNG.
 
     python benchmarks/tables/rab_table4.py                    # everything: about ten minutes
-    python benchmarks/tables/rab_table4.py --size 50 --out /tmp/table   # a first look
+    python benchmarks/tables/rab_table4.py --size 50 --out build/table   # a first look
 
 The data come from the folder named by ``SKSMOOTH_DATA``, else from OpenML. What the paper leaves
 open, and what was chosen here, stands in the notes below the table (`NOTES`).
