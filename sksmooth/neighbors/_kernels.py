@@ -168,31 +168,35 @@ def fill_table(
 
 
 @njit(cache=True, nogil=True)
+def _tails(at, v, coefficients, upper, lane):
+    """F and 1 - F of one row, in piece number `at` of the tables."""
+    value = 0.0
+    if 0 <= at < upper.shape[0]:
+        value = coefficients[at, N_COEFFICIENTS, lane]
+        for k in range(DEGREE, -1, -1):
+            value = value * v + coefficients[at, k, lane]
+        value = max(value, 0.0)
+    # Left of the tables 1 - F is 0, right of them F, as the outermost pieces hold.
+    if upper[min(max(at, 0), upper.shape[0] - 1), lane] > 0.0:
+        return 1.0 - value, value
+    return value, 1.0 - value
+
+
+@njit(cache=True, nogil=True)
 def evaluate(piece, v, first, coefficients, upper, lane):
     """F, 1 - F and f at one tabulated distance, for rows as `locate` returns them."""
     n = piece.size
-    n_pieces = upper.shape[0]
     cdf = np.empty(n)
     sf = np.empty(n)
-    pdf = np.empty(n)
+    pdf = np.zeros(n)
     for i in range(n):
         at = piece[i] - first
-        value = 0.0
-        density = 0.0
-        if 0 <= at < n_pieces:
-            value = coefficients[at, N_COEFFICIENTS, lane]
-            for k in range(DEGREE, -1, -1):
-                value = value * v[i] + coefficients[at, k, lane]
+        cdf[i], sf[i] = _tails(at, v[i], coefficients, upper, lane)
+        if 0 <= at < upper.shape[0]:
             density = coefficients[at, N_STORED - 1, lane]
             for k in range(N_STORED - 2, N_COEFFICIENTS, -1):
                 density = density * v[i] + coefficients[at, k, lane]
-        # Left of the tables 1 - F is 0, right of them F, as the outermost pieces hold.
-        value = max(value, 0.0)
-        pdf[i] = max(density, 0.0)
-        if upper[min(max(at, 0), n_pieces - 1), lane] > 0.0:
-            cdf[i], sf[i] = 1.0 - value, value
-        else:
-            cdf[i], sf[i] = value, 1.0 - value
+            pdf[i] = max(density, 0.0)
     return cdf, sf, pdf
 
 
@@ -657,19 +661,13 @@ def at_least_by_table(
     while n > 0 and piece[n - 1] >= first + upper.shape[0]:
         n -= 1
     rest = 0.0
-    cdf, sf = 1.0, 0.0
+    cdf = 1.0
     for i in range(n):
         # F of the row before, which is nearer, is the larger.
         if i > 0 and piece[i] > piece[i - 1] and (n - i) * cdf <= negligible:
             rest = (n - i) * cdf
             break
-        at = piece[i] - first
-        if at >= 0:
-            value = coefficients[at, N_COEFFICIENTS, lane]
-            for k in range(DEGREE, -1, -1):
-                value = value * v[i] + coefficients[at, k, lane]
-            value = max(value, 0.0)
-            cdf, sf = (1.0 - value, value) if upper[at, lane] > 0.0 else (value, 1.0 - value)
+        cdf, sf = _tails(piece[i] - first, v[i], coefficients, upper, lane)
         _count_row(chances, labels[i], n_classes, n_neighbors, cdf, sf)
     return _enough_rows(chances, n_classes, n_neighbors) + rest
 

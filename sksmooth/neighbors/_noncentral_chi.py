@@ -154,20 +154,20 @@ class NoncentralChiTables:
             else:
                 runs.append([first, last])
         # One more piece before, between and after the runs, where F is 0 or 1.
-        starts, slot = [], 1
+        placed, slot = [], 1
         for first, last in runs:
-            starts.append((first, last, slot))
+            placed.append((first, last, slot))
             slot += last - first + 1
         coefficients = np.zeros((slot, N_STORED, LANES))
         upper = np.zeros((slot, LANES))
         upper[:, distances == math.inf] = 1.0
         for lane, r in proper:
             own = self.window(r)[0]
-            first, last, slot = next(run for run in starts if run[0] <= own < run[1])
+            first, last, slot = next(run for run in placed if run[0] <= own < run[1])
             stop = slot + last - first
             upper[:slot, lane] = 1.0
             self._fill(lane, r, first, coefficients[slot:stop], upper[slot:stop])
-        return np.array(starts), coefficients, upper
+        return np.array(placed), coefficients, upper
 
     def _kept(self, key, make, distances):
         found = self._made.get(key)
