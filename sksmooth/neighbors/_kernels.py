@@ -261,32 +261,44 @@ def evaluate_row(r, u, low, below, above, density_args, points, weights):
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _add_squares(row, x0, x1, x2, x3, weights, start, stop, totals):
-    """Sum the squared differences of a row from four inputs, in these columns."""
-    # Unsigned indices need no check for negative ones, and the loops become vector instructions.
-    total0, total1, total2, total3 = 0.0, 0.0, 0.0, 0.0
+def _add_squares(row, other, x0, x1, x2, x3, weights, start, stop, totals):
+    """Sum the squared differences of two rows from four inputs, in these columns."""
+    # Eight sums keep the processor busy and still fit into its registers. Unsigned indices need no
+    # check for negative ones, and the loops become vector instructions.
+    row0, row1, row2, row3 = 0.0, 0.0, 0.0, 0.0
+    other0, other1, other2, other3 = 0.0, 0.0, 0.0, 0.0
     if weights.size == 0:
         for j in range(np.uint64(start), np.uint64(stop)):
-            value = row[j]
-            total0 += (value - x0[j]) * (value - x0[j])
-            total1 += (value - x1[j]) * (value - x1[j])
-            total2 += (value - x2[j]) * (value - x2[j])
-            total3 += (value - x3[j]) * (value - x3[j])
+            v, w = row[j], other[j]
+            row0 += (v - x0[j]) * (v - x0[j])
+            row1 += (v - x1[j]) * (v - x1[j])
+            row2 += (v - x2[j]) * (v - x2[j])
+            row3 += (v - x3[j]) * (v - x3[j])
+            other0 += (w - x0[j]) * (w - x0[j])
+            other1 += (w - x1[j]) * (w - x1[j])
+            other2 += (w - x2[j]) * (w - x2[j])
+            other3 += (w - x3[j]) * (w - x3[j])
     else:
         for j in range(np.uint64(start), np.uint64(stop)):
-            value, weight = row[j], weights[j]
-            total0 += (value - x0[j]) * (value - x0[j]) * weight
-            total1 += (value - x1[j]) * (value - x1[j]) * weight
-            total2 += (value - x2[j]) * (value - x2[j]) * weight
-            total3 += (value - x3[j]) * (value - x3[j]) * weight
-    totals[0], totals[1], totals[2], totals[3] = total0, total1, total2, total3
+            v, w, weight = row[j], other[j], weights[j]
+            row0 += (v - x0[j]) * (v - x0[j]) * weight
+            row1 += (v - x1[j]) * (v - x1[j]) * weight
+            row2 += (v - x2[j]) * (v - x2[j]) * weight
+            row3 += (v - x3[j]) * (v - x3[j]) * weight
+            other0 += (w - x0[j]) * (w - x0[j]) * weight
+            other1 += (w - x1[j]) * (w - x1[j]) * weight
+            other2 += (w - x2[j]) * (w - x2[j]) * weight
+            other3 += (w - x3[j]) * (w - x3[j]) * weight
+    totals[0, 0], totals[0, 1], totals[0, 2], totals[0, 3] = row0, row1, row2, row3
+    totals[1, 0], totals[1, 1], totals[1, 2], totals[1, 3] = other0, other1, other2, other3
 
 
 @njit(cache=True, nogil=True)
 def add_squared_distances(X, inputs, weights, out):
     """Add the squared distances of the rows of X from each test input.
 
-    All inputs pass over a tile of training rows, four at a time, while it is in the cache.
+    All inputs pass over a tile of training rows, four inputs and two rows at a time, while it is in
+    the cache.
 
     Parameters
     ----------
@@ -297,19 +309,22 @@ def add_squared_distances(X, inputs, weights, out):
     out : ndarray of shape (n_inputs, n_rows)
     """
     n_rows, n_features = X.shape
-    last = inputs.shape[0] - 1
-    totals = np.empty(4)
+    n_inputs = inputs.shape[0]
+    last_row, last = n_rows - 1, n_inputs - 1
+    totals = np.empty((2, 4))
     for first_row in range(0, n_rows, TILE_ROWS):
         for start in range(0, n_features, TILE_COLUMNS):
             stop = min(start + TILE_COLUMNS, n_features)
-            for b in range(0, last + 1, 4):
-                # The last input stands in where fewer than four are left.
+            for b in range(0, n_inputs, 4):
+                # The last input, or row, stands in where too few are left.
                 x0, x1 = inputs[b], inputs[min(b + 1, last)]
                 x2, x3 = inputs[min(b + 2, last)], inputs[min(b + 3, last)]
-                for i in range(first_row, min(first_row + TILE_ROWS, n_rows)):
-                    _add_squares(X[i], x0, x1, x2, x3, weights, start, stop, totals)
-                    for k in range(min(4, last + 1 - b)):
-                        out[b + k, i] += totals[k]
+                for i in range(first_row, min(first_row + TILE_ROWS, n_rows), 2):
+                    other = X[min(i + 1, last_row)]
+                    _add_squares(X[i], other, x0, x1, x2, x3, weights, start, stop, totals)
+                    for row in range(min(2, n_rows - i)):
+                        for k in range(min(4, n_inputs - b)):
+                            out[b + k, i + row] += totals[row, k]
 
 
 @njit(cache=True, nogil=True)
