@@ -115,7 +115,8 @@ def worst_label_flips(est: Any, X: Any, n_flips: ArrayLike) -> Bunch:
 
 
 def _scores(a, labels, model) -> NDArray[np.float64]:
-    return np.bincount(labels, weights=a, minlength=model.classes_.size)[None]
+    scores = np.bincount(labels, weights=a, minlength=model.classes_.size)
+    return np.asarray(scores[None], dtype=np.float64)
 
 
 def _worst(a, labels, top, n_flips, model) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
