@@ -559,7 +559,7 @@ def _most_flips_by_moments(pair, moments, start_t, cumulants, target):
     if not largest * most_x < 0.6:
         return -2
     error = 5.6 * (of_good[12] + of_bad[12]) * (most_x / 1.2) ** 12
-    if error > 1e-9:
+    if error > 1e-7:
         return -2
     terms, size = np.empty(12), 0.0
     terms[0] = 0.0
