@@ -246,8 +246,8 @@ class LabelFlipRidgeClassifier(CertifiedClassifierMixin, BaseEstimator):
             labels = np.searchsorted(classes, found)[labels]
         if classes.size < 2:
             raise ValueError(
-                f"{type(self).__name__} needs at least 2 classes. Got 1 class: {classes[0]!r}. "
-                "Name all classes with the parameter classes."
+                f"{type(self).__name__} needs at least 2 classes. Got 1 class: "
+                f"{classes.tolist()[0]!r}. Name all classes with the parameter classes."
             )
         return classes, labels.reshape(-1).astype(np.int64, copy=False)
 

@@ -261,7 +261,9 @@ def test_cumulants_of_a_sign():
                 0,
                 11,
             )
-        np.testing.assert_allclose(sign_cumulants(p), [float(w) for w in want], rtol=1e-12, atol=1e-40)
+        np.testing.assert_allclose(
+            sign_cumulants(p), [float(w) for w in want], rtol=1e-12, atol=1e-40
+        )
 
 
 def test_votes_from_pairs():
