@@ -744,16 +744,16 @@ def _bound_all(
                 best_t[c] = _start_by_moments(moments, mean, start_t[c], cumulants, best_t[c])
         scores[c] = mean * best_t[c]
     for _ in range(log_bounds.size):
-        c = np.int64(scores.argmin())
-        if scores[c] == np.inf:
+        worst = scores.argmin()
+        if scores[worst] == np.inf:
             break
-        scores[c] = np.inf
-        best_t[c], value = _least_log_bound(
-            _pair(rivals, c), best_t[c], NONE, noise, lowest, buffers, sums
+        scores[worst] = np.inf
+        best_t[worst], value = _least_log_bound(
+            _pair(rivals, worst), best_t[worst], NONE, noise, lowest, buffers, sums
         )
-        log_bounds[c] = min(value, 0.0)
+        log_bounds[worst] = min(value, 0.0)
         # The most dangerous rival comes first; what is far below its bound adds nothing to it.
-        lowest = max(lowest, log_bounds[c] - 40.0)
+        lowest = max(lowest, log_bounds[worst] - 40.0)
 
 
 @njit(cache=True, nogil=True)
