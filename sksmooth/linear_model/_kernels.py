@@ -701,7 +701,8 @@ def rounding_charges(z, column_sums, n_rows, out):
         total = 0.0
         for i in range(z.shape[1]):
             total += abs(z[b, i]) * column_sums[i]
-        out[b] = 4.0 * (n_rows + z.shape[1] + 16.0) * EPS * total
+        # Products below 1e-308 are off by up to 1e-323.
+        out[b] = 4.0 * (n_rows + z.shape[1] + 16.0) * EPS * total + 1e-300
 
 
 @njit(cache=True, nogil=True)
@@ -711,6 +712,7 @@ def _bound_all(
     budgets,
     keep,
     replace,
+    contrast,
     best_t,
     start_t,
     moments,
@@ -723,7 +725,6 @@ def _bound_all(
 ):
     """Bound the chance of each rival whose mean score is below the winner's; 1 for the others."""
     kinds, counts, _, _, _ = rivals
-    contrast = keep - replace
     scores = np.full(log_bounds.size, np.inf)
     for c in range(log_bounds.size):
         if c == winner or not budgets[c] > 0.0:
@@ -777,7 +778,18 @@ def _sort_all(kinds, counts, winner, budgets, scratch, starts):
 
 @njit(cache=True, nogil=True)
 def certify_rows(
-    weights, charges, labels, winners, symmetric, keep, replace, cumulants, exact, flips, log_bounds
+    weights,
+    charges,
+    labels,
+    winners,
+    symmetric,
+    keep,
+    replace,
+    contrast,
+    cumulants,
+    exact,
+    flips,
+    log_bounds,
 ):
     """Bound the votes of all rivals and count the flips that no prediction minds.
 
@@ -794,6 +806,8 @@ def certify_rows(
         With two classes: whether scores are compared with each other or that of class 1 with 1/2.
     keep, replace : float
         Chances 1 - q and q' = q / (K - 1) that a label stays, or becomes a given other one.
+    contrast : float
+        Their difference, positive.
     cumulants : ndarray of shape (12,)
         With two classes: those of -1 or 1 with probabilities `keep` and `replace`, each divided by
         the factorial of its order.
@@ -806,7 +820,6 @@ def certify_rows(
     """
     n_inputs, n_rows = weights.shape
     n_classes = log_bounds.shape[1]
-    contrast = keep - replace
     neither = (n_classes - 2) * replace
     coefficients = np.empty((3, 3))
     coefficients[0, 0], coefficients[0, 1], coefficients[0, 2] = replace, neither, keep
@@ -854,6 +867,7 @@ def certify_rows(
                     budgets,
                     keep,
                     replace,
+                    contrast,
                     best_t,
                     start_t,
                     moments,
@@ -880,6 +894,7 @@ def certify_rows(
             budgets,
             keep,
             replace,
+            contrast,
             best_t,
             start_t,
             moments,
