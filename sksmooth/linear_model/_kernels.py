@@ -49,6 +49,9 @@ BUCKET_SHIFT, N_BUCKETS = 45, 4096
 TOLERANCE = 1e-10
 MAX_STEPS = 100
 
+# Logarithm of what is negligible beside a bound near 1/2.
+NEGLIGIBLE = math.log(1e-7)
+
 GOOD, BAD, OTHER = 0, 1, 2
 
 # With a type of its own: for a literal 0 numba would compile every function a second time.
@@ -433,10 +436,11 @@ def _extend(pair, t, n_flips, value, target, noise):
 
 @njit(cache=True, nogil=True)
 def _most_flips(pair, t, start_t, target, noise, lowest, buffers, sums):
-    """Largest number of flips that keep the bound below `target`; `t` proves it for none.
+    """Largest number of flips that keep the bound below `target`, a t and a bound for it.
 
-    The bound at one t allows some flips; at their number the best t allows some more, and so on
-    until not even one more is allowed at its own best t. It starts at `start_t` if that allows any.
+    `t` proves it for no flips. The bound at one t allows some flips; at their number the best t
+    allows some more, and so on until not even one more is allowed at its own best t. It starts at
+    `start_t` if that allows any.
     """
     kinds, counts, _, _, _ = pair
     limit = counts[GOOD] + counts[OTHER]
@@ -449,11 +453,15 @@ def _most_flips(pair, t, start_t, target, noise, lowest, buffers, sums):
     while True:
         n_flips = _extend(pair, t, n_flips, value, target, noise)
         if n_flips == limit:
-            return kinds.shape[1], t  # no flip is left that does harm
+            break
         t, value = _least_log_bound(pair, t, n_flips + 1, noise, lowest, buffers, sums)
         if not value < target:
-            return n_flips, t
+            break
         n_flips += 1
+    t, value = _least_log_bound(pair, t, n_flips, noise, lowest, buffers, sums)
+    if n_flips == limit:
+        n_flips = np.int64(kinds.shape[1])  # no flip is left that does harm
+    return n_flips, t, value
 
 
 # --- two classes, many rows: the same by moments --------------------------------------------------
@@ -605,50 +613,41 @@ def _most_flips_of_all(
     target = math.log(0.5) - EPS
     n_flips = np.int64(-1)
     if n_classes == 2:
-        rival = 1 - winner
-        n_flips = _most_flips_by_moments(_pair(rivals, rival), start_t[rival], cumulants, target)
-        if n_flips == -2:
-            n_flips = _most_flips(
-                _pair(rivals, rival),
-                best_t[rival],
-                start_t[rival],
-                target,
-                noise,
-                lowest,
-                buffers,
-                sums,
-            )[0]
-        return n_flips
-    for c in range(n_classes):
-        if c == winner:
-            continue
+        c = 1 - winner
+        most = _most_flips_by_moments(_pair(rivals, c), start_t[c], cumulants, target)
+        if most != -2:
+            return most
+    waiting = log_bounds.copy()
+    waiting[winner] = -np.inf
+    for _ in range(n_classes - 1):
+        # The next most dangerous one.
+        c = NONE
+        for other in range(n_classes):
+            if waiting[other] > waiting[c]:
+                c = np.int64(other)
+        waiting[c] = -np.inf
+        rival = _pair(rivals, c)
+        # What the bound is worth after so many flips, if it is worth mentioning. It cannot be more
+        # after fewer flips.
         if n_flips >= 0:
-            # Rivals that are no danger there need no search.
-            t, value = _least_log_bound(
-                _pair(rivals, c), best_t[c], n_flips, noise, lowest, buffers, sums
-            )
-            if value < target:
-                best_t[c], log_bounds[c] = t, value
-                continue
-        most, best_t[c] = _most_flips(
-            _pair(rivals, c), best_t[c], start_t[c], target, noise, lowest, buffers, sums
-        )
-        n_flips = most if n_flips < 0 else min(n_flips, most)
-    # What each bound is worth after so many flips; with several rivals it must be less than 1/2.
-    for c in range(n_classes):
-        if c != winner:
             best_t[c], log_bounds[c] = _least_log_bound(
-                _pair(rivals, c), best_t[c], n_flips, noise, lowest, buffers, sums
+                rival, best_t[c], n_flips, noise, NEGLIGIBLE, buffers, sums
             )
+        if n_flips < 0 or not log_bounds[c] < target:
+            n_flips, best_t[c], log_bounds[c] = _most_flips(
+                rival, best_t[c], start_t[c], target, noise, lowest, buffers, sums
+            )
+            if n_classes == 2:
+                return n_flips
     if _sure(log_bounds, winner):
         return n_flips
-    # Bounds below a millionth are taken as they are at the larger number of flips.
+    # The sum of several bounds is too large where each of them is not: after how many is it small?
     at_most = log_bounds.copy()
     low, high, step = np.int64(-1), n_flips, np.int64(1)
     while high - low > 1:
         probe = max(high - step, np.int64(0)) if low < 0 else (low + high) // 2
         for c in range(n_classes):
-            if c != winner and at_most[c] > math.log(1e-6):
+            if c != winner and at_most[c] > NEGLIGIBLE:
                 best_t[c], log_bounds[c] = _least_log_bound(
                     _pair(rivals, c), best_t[c], probe, noise, lowest, buffers, sums
                 )
@@ -695,19 +694,32 @@ def _bound_all(
     """Bound the chance of each rival whose mean score is below the winner's; 1 for the others."""
     kinds, counts, _, _, _ = rivals
     contrast = keep - replace
+    scores = np.full(log_bounds.size, np.inf)
     for c in range(log_bounds.size):
         if c == winner or not budgets[c] > 0.0:
             continue
         spread = 0.0
         for kind in range(3):
-            each = 2.0 * replace if kind == OTHER else keep + replace - contrast * contrast
+            each = keep + replace - contrast * contrast if kind != OTHER else 2.0 * replace
             spread += each * _sum_squares(kinds[c, kind], counts[c, kind])
         mean = contrast * budgets[c]
         # The best t of a normal distribution, and that after the flips that leave a chance of 1/2.
-        t = mean / spread if spread > 0.0 else 1.0 / mean
-        start_t[c] = math.sqrt(2.0 * math.log(2.0) / spread) if spread > 0.0 else t
-        best_t[c], value = _least_log_bound(_pair(rivals, c), t, NONE, noise, lowest, buffers, sums)
+        best_t[c] = start_t[c] = 1.0 / mean
+        if spread > 0.0:
+            best_t[c] = mean / spread
+            start_t[c] = math.sqrt(2.0 * math.log(2.0) / spread)
+        scores[c] = mean * best_t[c]
+    for _ in range(log_bounds.size):
+        c = np.int64(scores.argmin())
+        if scores[c] == np.inf:
+            break
+        scores[c] = np.inf
+        best_t[c], value = _least_log_bound(
+            _pair(rivals, c), best_t[c], NONE, noise, lowest, buffers, sums
+        )
         log_bounds[c] = min(value, 0.0)
+        # The most dangerous rival comes first; what is far below its bound adds nothing to it.
+        lowest = max(lowest, log_bounds[c] - 40.0)
 
 
 @njit(cache=True, nogil=True)
