@@ -614,23 +614,23 @@ def test_certificates_are_not_vacuous(n_classes, q, certificate, positive, total
 
 
 def many_rows(seed, n, n_classes, fit_intercept, spread, alpha=10.0):
-    """Rows of overlapping classes along a line, too many to list their labellings.
+    """Rows of overlapping classes along a line, too many to list their labellings; half in class 0.
 
     The first column is large, so that with a large `alpha` all weights are nearly equal.
     """
     rng = np.random.default_rng([seed, n, n_classes])
-    y = rng.integers(0, n_classes, n)
+    y = rng.integers(0, n_classes, n) * rng.integers(0, 2, n)
     X = rng.normal(size=(n, 3)) + spread * y[:, None]
     X_test = rng.normal(size=(4, 3)) + spread * np.array([[-2], [0], [1], [n_classes + 1]])
     X, X_test = np.c_[np.full(n, 100.0), X], np.c_[np.full(4, 100.0), X_test]
     return Problem(f"many{n}-K{n_classes}", X, y, X_test, n_classes, alpha, fit_intercept)
 
 
-def nearly_equal_weights(n):
-    """Weights in rising order, close to each other but for three; labels of one class."""
-    a = 1.0 + 0.4 * np.linspace(0.0, 1.0, n) ** 2
-    a[[n // 2, n // 3, n // 4]] = 20.0, 5.0, -2.0
-    scale = np.linspace(0.8, 2.0, 7)[:, None] / a.sum()
+def nearly_equal_weights(n, larger):
+    """Weights in rising order, within 0.9% of each other but for some; labels of one class."""
+    a = 1.0 + np.linspace(0.0, 0.009, n)
+    a[n // 2 + np.arange(len(larger))] = larger
+    scale = np.linspace(0.8, 1.6, 5)[:, None] / a.sum()
     y = np.ones(n, dtype=int)
     return Problem("nearly_equal", np.eye(n), y, 2.0 * scale * a, 2, 1.0, False)
 
@@ -638,9 +638,10 @@ def nearly_equal_weights(n):
 MANY_ROWS = {
     "uneven-300": many_rows(0, 300, 2, False, 0.6),
     "uneven-900": many_rows(0, 900, 2, True, 0.6),
-    "even-500": many_rows(1, 500, 2, False, 0.6, alpha=1e5),
-    "even-2000": many_rows(2, 2000, 2, True, 0.6, alpha=1e5),
-    "nearly-equal-200": nearly_equal_weights(200),
+    "even-500": many_rows(1, 500, 2, False, 0.6, alpha=1e6),
+    "even-1500": many_rows(2, 1500, 2, True, 0.6, alpha=1e5),
+    "nearly-equal-250": nearly_equal_weights(250, []),
+    "nearly-equal-250-but-3": nearly_equal_weights(250, [20.0, 5.0, -2.0]),
 }
 
 
@@ -679,11 +680,12 @@ def test_exact_radius_of_two_classes_with_many_rows(name):
     assert total > 30
 
 
+@pytest.mark.parametrize("spread", [0.0, 1.5])  # rivals equally strong, or one of them stronger
 @pytest.mark.parametrize("n_classes", [3, 5])
-def test_exact_radius_of_several_classes_with_many_rows(n_classes):
+def test_exact_radius_of_several_classes_with_many_rows(n_classes, spread):
     """Between two readings of the same bounds: to keep half the vote, or a plurality."""
     n, total = 250, 0
-    problem = many_rows(1, n, n_classes, True, 1.5)
+    problem = many_rows(1, n, n_classes, True, spread)
     for q in (1e-6, 0.05, 0.3):
         kl, tight, exact = (problem.certified(q, c) for c in CERTIFICATES)
         assert np.all((kl.radii <= tight.radii) & (tight.radii <= exact.radii))
