@@ -754,7 +754,10 @@ def _bound_all(
                 best_t[c] = _start_by_moments(moments, mean, start_t[c], cumulants, best_t[c])
         scores[c] = mean * best_t[c]
     for _ in range(log_bounds.size):
-        worst = scores.argmin()
+        worst = NONE
+        for c in range(log_bounds.size):
+            if scores[c] < scores[worst]:
+                worst = np.int64(c)
         if scores[worst] == np.inf:
             break
         scores[worst] = np.inf
@@ -861,37 +864,36 @@ def certify_rows(
             if c == winner:
                 continue
             _split(a, labels, winner, c, n_classes, kinds[c], counts[c])
-            good = _sum(kinds[c, GOOD], counts[c, GOOD])
-            bad = _sum(kinds[c, BAD], counts[c, BAD])
-            other = _sum(kinds[c, OTHER], counts[c, OTHER])
-            absolute[c] = good + bad + other
+            absolute[c], margin = 0.0, 0.0
+            for kind in range(3):
+                total = _sum(kinds[c, kind], counts[c, kind])
+                absolute[c] += total
+                margin += total if kind == GOOD else (-total if kind == BAD else 0.0)
             if n_classes == 2 and not symmetric:
                 offsets[c] = (_sum(a, n_rows) - 1.0) * (1.0 if winner == 1 else -1.0)
             # What the worst flips must use up before the mean margin is gone.
-            budgets[c] = good - bad + (offsets[c] - charges[b]) / contrast
-        # The greatest harm that all flips together may do to a mean margin.
-        if not _least_budget(budgets, winner) > 0.0:
-            if replace > 0.0:
-                _bound_all(
-                    rivals,
-                    winner,
-                    budgets,
-                    keep,
-                    replace,
-                    contrast,
-                    best_t,
-                    start_t,
-                    moments,
-                    cumulants,
-                    noise,
-                    lowest,
-                    log_bounds[b],
-                    buffers,
-                    sums,
-                )
+            budgets[c] = margin + (offsets[c] - charges[b]) / contrast
+        if replace > 0.0:
+            _bound_all(
+                rivals,
+                winner,
+                budgets,
+                keep,
+                replace,
+                contrast,
+                best_t,
+                start_t,
+                moments,
+                cumulants,
+                noise,
+                lowest,
+                log_bounds[b],
+                buffers,
+                sums,
+            )
+        if not exact or not _least_budget(budgets, winner) > 0.0:
             continue
-        if exact:
-            _sort_all(kinds, counts, winner, budgets, scratch, starts)
+        _sort_all(kinds, counts, winner, budgets, scratch, starts)
         if replace == 0.0:
             flips[b] = n_rows
             for c in range(n_classes):
@@ -899,24 +901,7 @@ def certify_rows(
                     log_bounds[b, c] = -np.inf
                     flips[b] = min(flips[b], _greedy_flips(kinds[c], counts[c], budgets[c]))
             continue
-        _bound_all(
-            rivals,
-            winner,
-            budgets,
-            keep,
-            replace,
-            contrast,
-            best_t,
-            start_t,
-            moments,
-            cumulants,
-            noise,
-            lowest,
-            log_bounds[b],
-            buffers,
-            sums,
-        )
-        if exact and _sure(log_bounds[b], winner):
+        if _sure(log_bounds[b], winner):
             flips[b] = _most_flips_of_all(
                 rivals,
                 winner,
