@@ -213,8 +213,8 @@ def chernoff(a, y, w, c, n_classes, q):
     returned: an upper bound.
     """
     rows = np.arange(len(a))
-    t = np.r_[0.0, np.geomspace(1e-6, 1e6, 200)]
-    for _ in range(14):
+    t = np.r_[0.0, np.geomspace(1e-6, 1e6, 64)]
+    for _ in range(16):
         exponents = log_mgf_terms(a, w, c, n_classes, q, t)[:, rows, y].sum(axis=1)
         k = int(exponents.argmin())
         low, high = t[max(k - 1, 0)], t[min(k + 1, len(t) - 1)]
