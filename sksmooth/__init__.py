@@ -21,16 +21,19 @@ if TYPE_CHECKING:
     from . import confidence as confidence
     from . import datasets as datasets
     from . import exceptions as exceptions
+    from . import linear_model as linear_model
     from . import metrics as metrics
     from . import neighbors as neighbors
     from . import smoothing as smoothing
     from ._certified import ThreatModel as ThreatModel
     from ._certified import certify as certify
     from ._show_versions import show_versions as show_versions
+    from .linear_model import LabelFlipRidgeClassifier as LabelFlipRidgeClassifier
     from .neighbors import SmoothedKNNClassifier as SmoothedKNNClassifier
 
 # Public name -> the module that defines it. A new estimator is one line here.
 _HOME = {
+    "LabelFlipRidgeClassifier": "linear_model",
     "SmoothedKNNClassifier": "neighbors",
     "ThreatModel": "_certified",
     "certify": "_certified",
@@ -41,6 +44,7 @@ _SUBMODULES = (
     "confidence",
     "datasets",
     "exceptions",
+    "linear_model",
     "metrics",
     "neighbors",
     "smoothing",

@@ -308,9 +308,7 @@ def certify(estimator: Any, X: Any, **certify_params: Any) -> CertifiedPredictio
     """
     certifier, steps = _unwrap(estimator)
     check_is_fitted(certifier)
-    for step in steps:
-        if not hasattr(step, "fit_resample"):  # a resampler acts in `fit` alone
-            X = step.transform(X)
+    X = _transformed(X, steps)
     uncovered = [name for s in steps for name in _uncovered(s, certifier.threat_model_)]
     if uncovered:
         warnings.warn(
@@ -322,6 +320,18 @@ def certify(estimator: Any, X: Any, **certify_params: Any) -> CertifiedPredictio
             stacklevel=2,
         )
     return certifier.certify(X, **certify_params)
+
+
+def transform_before(estimator: Any, X: Any) -> Any:
+    """Send `X` through the fitted steps in front of the certified estimator inside."""
+    return _transformed(X, _unwrap(estimator)[1])
+
+
+def _transformed(X: Any, steps: list[Any]) -> Any:
+    for step in steps:
+        if not hasattr(step, "fit_resample"):  # a resampler acts in `fit` alone
+            X = step.transform(X)
+    return X
 
 
 def find_certifier(estimator: Any) -> Any:

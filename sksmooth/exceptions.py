@@ -10,6 +10,7 @@ The tree, with the built-in class that each one also is::
     ├── DatasetError                    (OSError)
     └── NotCertifiableError             (TypeError)
     SksmoothWarning                     (UserWarning)
+    ├── UncoveredParameterWarning
     └── UncoveredPreprocessingWarning
 
 Each error is also a built-in one, so code that catches ``ValueError`` or ``ImportError`` needs to
@@ -27,6 +28,7 @@ __all__ = [
     "SksmoothError",
     "SksmoothWarning",
     "TooFewDrawsError",
+    "UncoveredParameterWarning",
     "UncoveredPreprocessingWarning",
 ]
 
@@ -110,6 +112,20 @@ class SksmoothWarning(UserWarning):
     --------
     >>> from sksmooth.exceptions import SksmoothWarning
     >>> issubclass(SksmoothWarning, UserWarning)
+    True
+    """
+
+
+class UncoveredParameterWarning(SksmoothWarning):
+    """A parameter was computed from data that is under attack.
+
+    The certificate takes the parameter as fixed. It moves with the data that an attacker may
+    change, and the certificate does not cover this movement.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import SksmoothWarning, UncoveredParameterWarning
+    >>> issubclass(UncoveredParameterWarning, SksmoothWarning)
     True
     """
 

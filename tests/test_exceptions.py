@@ -17,6 +17,7 @@ from sksmooth.exceptions import (
     SksmoothError,
     SksmoothWarning,
     TooFewDrawsError,
+    UncoveredParameterWarning,
     UncoveredPreprocessingWarning,
 )
 
@@ -29,6 +30,7 @@ PARENTS = {
     DatasetError: (SksmoothError, OSError),
     NotCertifiableError: (SksmoothError, TypeError),
     SksmoothWarning: (UserWarning,),
+    UncoveredParameterWarning: (SksmoothWarning,),
     UncoveredPreprocessingWarning: (SksmoothWarning,),
 }
 

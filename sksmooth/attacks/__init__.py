@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ._influence import influence_label_flips
+from ._label_flips import worst_label_flips
 from ._poison import poison
 from ._triggers import (
     blending_trigger,
@@ -19,4 +20,5 @@ __all__ = [
     "one_feature_trigger",
     "one_pixel_trigger",
     "poison",
+    "worst_label_flips",
 ]

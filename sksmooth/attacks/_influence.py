@@ -16,6 +16,8 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.utils import Bunch, check_array, check_consistent_length
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from ._label_flips import checked_n_flips
+
 _FLOAT_TYPES = (np.float64, np.float32)
 
 
@@ -63,7 +65,7 @@ def influence_label_flips(
     result : Bunch
         With the attributes
 
-        index : ndarray of shape (n_samples, max(n_flips)), intp
+        index : ndarray of shape (n_samples, max(n_flips)), int64
             Training rows whose labels were changed, greatest influence first, so that the first r
             columns are the attack with r flips; -1 where there is none. There are fewer than asked
             for where no label is left whose change has positive influence.
@@ -85,6 +87,10 @@ def influence_label_flips(
         singular in floating point, as with hardly any penalty on separable classes.
     NotFittedError
         If `est` is not fitted.
+
+    See Also
+    --------
+    worst_label_flips : The best attack there is, against LabelFlipRidgeClassifier.
 
     Notes
     -----
@@ -120,9 +126,9 @@ def influence_label_flips(
     # Without names from here on: `est` has looked at those of X, and the clones see arrays alone.
     X_train = check_array(X_train, dtype=_FLOAT_TYPES, input_name="X_train")
     codes = _check_training(est, X_train, y_train)
-    counts = _check_n_flips(n_flips, n_samples=len(X), n_train=len(X_train))
+    counts = checked_n_flips(n_flips, len(X), len(X_train))
 
-    index = np.full((len(X), counts.max()), -1, dtype=np.intp)
+    index = np.full((len(X), counts.max()), -1, dtype=np.int64)
     new_codes = np.zeros_like(index)
     pred_codes = predicted.copy()
     # No factorisation where there is nothing to flip.
@@ -322,20 +328,3 @@ def _check_training(
             f"{est.classes_.tolist()!r}, those of y_train {labels.tolist()!r}."
         )
     return codes
-
-
-def _check_n_flips(n_flips: Any, *, n_samples: int, n_train: int) -> NDArray[np.intp]:
-    counts = np.asarray(n_flips)
-    if counts.dtype.kind not in "iu":
-        raise ValueError(f"n_flips must be an integer or an array of them, got {n_flips!r}.")
-    if counts.shape not in ((), (n_samples,)):
-        raise ValueError(
-            f"n_flips must be a number or have shape ({n_samples},), one entry per row of X, got "
-            f"shape {counts.shape}."
-        )
-    if not ((counts >= 0) & (counts <= n_train)).all():
-        raise ValueError(
-            f"n_flips must be in [0, {n_train}], {n_train} being the number of training rows, got "
-            f"{n_flips!r}."
-        )
-    return np.broadcast_to(counts, (n_samples,)).astype(np.intp)

@@ -155,7 +155,7 @@ def test_report_agrees_with_training_on_the_reported_labels(labels):
 
     assert sorted(attack) == ["index", "y", "y_pred"]
     assert attack.index.shape == attack.y.shape == (4, 7)
-    assert attack.index.dtype == np.intp
+    assert attack.index.dtype == np.int64
     assert attack.y.dtype == attack.y_pred.dtype == labels.dtype
     assert_array_equal((attack.index >= 0).sum(axis=1), [7, 0, 3, 1])
     for t, n_flips in enumerate([7, 0, 3, 1]):
@@ -326,13 +326,13 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("n_flips", "message"),
         [
-            (-1, r"n_flips must be in \[0, 60\], 60 being"),
-            (61, r"n_flips must be in \[0, 60\], 60 being"),
-            ([1, 2, 3, 61], r"n_flips must be in"),
+            (-1, "n_flips must be from 0 to 60, the number"),
+            (61, "n_flips must be from 0 to 60, the number"),
+            ([1, 2, 3, 61], "n_flips must be from 0 to 60"),
             (1.0, "n_flips must be an integer"),
             (True, "n_flips must be an integer"),
-            ([1, 2], r"n_flips must .* shape \(4,\)"),
-            ([[1, 2, 3, 4]], r"n_flips must .* shape \(4,\)"),
+            ([1, 2], r"n_flips .* shape \(4,\)"),
+            ([[1, 2, 3, 4]], r"n_flips .* shape \(4,\)"),
         ],
     )
     def test_n_flips(self, case, n_flips, message):
