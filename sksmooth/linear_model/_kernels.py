@@ -46,8 +46,11 @@ INVERSE_FACTORIALS = tuple(1.0 / math.factorial(i) for i in range(14))
 BUCKET_SHIFT, N_BUCKETS = 45, 4096
 
 # Newton's method stops where it promises to lower the logarithm of a bound by less than this.
-TOLERANCE = 1e-10
+TOLERANCE = 1e-9
 MAX_STEPS = 100
+
+# Logarithm of what is negligible beside a bound near 1/2.
+NEGLIGIBLE = math.log(1e-7)
 
 GOOD, BAD, OTHER = 0, 1, 2
 
@@ -70,22 +73,31 @@ def weigh_rows(columns, z, out):
     """
     rank, n_rows = columns.shape
     by_four = rank - rank % 4
+    spare = np.empty(TILE)
     for start in range(0, n_rows, TILE):
         stop = min(start + TILE, n_rows)
-        for b in range(z.shape[0]):
-            total = out[b, start:stop]
+        # Two inputs for each tile that is read; the last one may stand in for a second.
+        for b in range(0, z.shape[0], 2):
+            x = z[b]
+            y = z[min(b + 1, z.shape[0] - 1)]
+            of_x = out[b, start:stop]
+            of_y = out[b + 1, start:stop] if b + 1 < z.shape[0] else spare[: stop - start]
             for j in range(stop - start):
-                total[j] = 0.0
+                of_x[j] = 0.0
+                of_y[j] = 0.0
             for i in range(0, by_four, 4):
-                z0, z1, z2, z3 = z[b, i], z[b, i + 1], z[b, i + 2], z[b, i + 3]
+                x0, x1, x2, x3 = x[i], x[i + 1], x[i + 2], x[i + 3]
+                y0, y1, y2, y3 = y[i], y[i + 1], y[i + 2], y[i + 3]
                 c0, c1 = columns[i, start:stop], columns[i + 1, start:stop]
                 c2, c3 = columns[i + 2, start:stop], columns[i + 3, start:stop]
                 for j in range(np.uint64(stop - start)):
-                    total[j] += (z0 * c0[j] + z1 * c1[j]) + (z2 * c2[j] + z3 * c3[j])
+                    of_x[j] += (x0 * c0[j] + x1 * c1[j]) + (x2 * c2[j] + x3 * c3[j])
+                    of_y[j] += (y0 * c0[j] + y1 * c1[j]) + (y2 * c2[j] + y3 * c3[j])
             for i in range(by_four, rank):
-                z0, c0 = z[b, i], columns[i, start:stop]
+                x0, y0, c0 = x[i], y[i], columns[i, start:stop]
                 for j in range(np.uint64(stop - start)):
-                    total[j] += z0 * c0[j]
+                    of_x[j] += x0 * c0[j]
+                    of_y[j] += y0 * c0[j]
 
 
 @njit(cache=True, nogil=True)
@@ -433,10 +445,11 @@ def _extend(pair, t, n_flips, value, target, noise):
 
 @njit(cache=True, nogil=True)
 def _most_flips(pair, t, start_t, target, noise, lowest, buffers, sums):
-    """Largest number of flips that keep the bound below `target`; `t` proves it for none.
+    """Largest number of flips that keep the bound below `target`, a t and a bound for it.
 
-    The bound at one t allows some flips; at their number the best t allows some more, and so on
-    until not even one more is allowed at its own best t. It starts at `start_t` if that allows any.
+    `t` proves it for no flips. The bound at one t allows some flips; at their number the best t
+    allows some more, and so on until not even one more is allowed at its own best t. It starts at
+    `start_t` if that allows any.
     """
     kinds, counts, _, _, _ = pair
     limit = counts[GOOD] + counts[OTHER]
@@ -449,11 +462,15 @@ def _most_flips(pair, t, start_t, target, noise, lowest, buffers, sums):
     while True:
         n_flips = _extend(pair, t, n_flips, value, target, noise)
         if n_flips == limit:
-            return kinds.shape[1], t  # no flip is left that does harm
+            break
         t, value = _least_log_bound(pair, t, n_flips + 1, noise, lowest, buffers, sums)
         if not value < target:
-            return n_flips, t
+            break
         n_flips += 1
+    t, value = _least_log_bound(pair, t, n_flips, noise, lowest, buffers, sums)
+    if n_flips == limit:
+        n_flips = np.int64(kinds.shape[1])  # no flip is left that does harm
+    return n_flips, t, value
 
 
 # --- two classes, many rows: the same by moments --------------------------------------------------
@@ -499,7 +516,32 @@ def _polynomial(terms, x):
 
 
 @njit(cache=True, nogil=True)
-def _most_flips_by_moments(pair, start_t, cumulants, target):
+def _start_by_moments(moments, mean, start_t, cumulants, t):
+    """Return a better first t than that of a normal distribution, where the series is of use.
+
+    Nothing rests on it: the bound is evaluated there in full.
+    """
+    largest = (moments[0, 12] + moments[1, 12]) ** (1.0 / 12.0) / start_t  # at least |a_j|
+    if not 0.0 < largest * t < 1.0:
+        return t
+    terms = np.zeros(12)
+    terms[1] = -mean * start_t
+    for m in range(2, 12):
+        sign = 1.0 if m % 2 == 0 else -1.0
+        terms[m] = cumulants[m] * (moments[0, m] + sign * moments[1, m])
+    x = t / start_t
+    for _ in range(8):
+        _, slope, curvature = _polynomial(terms, x)
+        if not curvature > 0.0:
+            return t
+        x -= slope / curvature
+        if not 0.0 < x * start_t * largest < 1.2:
+            return t
+    return x * start_t
+
+
+@njit(cache=True, nogil=True)
+def _most_flips_by_moments(pair, moments, start_t, cumulants, target):
     """Do what `_most_flips` does where ``t |a_j|`` is small in all rows; -2 where it is not.
 
     The logarithm of a row's moment generating function is a power series in ``u = t a_j v_j`` (its
@@ -509,19 +551,13 @@ def _most_flips_by_moments(pair, start_t, cumulants, target):
     """
     kinds, counts, _, offset, charge = pair
     n_good, n_bad = counts[GOOD], counts[BAD]
-    good, bad = kinds[GOOD], kinds[BAD]
-    largest = 0.0
-    for i in range(n_bad):
-        largest = max(largest, bad[i])
-    if n_good > 0:
-        largest = max(largest, good[0])
+    good = kinds[GOOD]
+    of_good, of_bad = moments[0], moments[1]
+    largest = (of_good[12] + of_bad[12]) ** (1.0 / 12.0) * (1.0 + 1e-9)  # at least |u| of any row
     # x = t / start_t; none above `most_x` is used
     most_x = 1.5
-    if not largest * start_t * most_x < 0.6:
+    if not largest * most_x < 0.6:
         return -2
-    of_good, of_bad = np.empty(13), np.empty(13)
-    _power_sums(good, n_good, start_t, of_good)
-    _power_sums(bad, n_bad, start_t, of_bad)
     error = 5.6 * (of_good[12] + of_bad[12]) * (most_x / 1.2) ** 12
     if error > 1e-9:
         return -2
@@ -598,57 +634,48 @@ def _pair(rivals, c):
 
 @njit(cache=True, nogil=True)
 def _most_flips_of_all(
-    rivals, winner, best_t, start_t, cumulants, noise, lowest, log_bounds, buffers, sums
+    rivals, winner, best_t, start_t, moments, cumulants, noise, lowest, log_bounds, buffers, sums
 ):
     """Largest number of flips after which the winner still keeps the vote against all rivals."""
     n_classes = best_t.size
     target = math.log(0.5) - EPS
     n_flips = np.int64(-1)
     if n_classes == 2:
-        rival = 1 - winner
-        n_flips = _most_flips_by_moments(_pair(rivals, rival), start_t[rival], cumulants, target)
-        if n_flips == -2:
-            n_flips = _most_flips(
-                _pair(rivals, rival),
-                best_t[rival],
-                start_t[rival],
-                target,
-                noise,
-                lowest,
-                buffers,
-                sums,
-            )[0]
-        return n_flips
-    for c in range(n_classes):
-        if c == winner:
-            continue
+        c = 1 - winner
+        most = _most_flips_by_moments(_pair(rivals, c), moments, start_t[c], cumulants, target)
+        if most != -2:
+            return most
+    waiting = log_bounds.copy()
+    waiting[winner] = -np.inf
+    for _ in range(n_classes - 1):
+        # The next most dangerous one.
+        c = NONE
+        for other in range(n_classes):
+            if waiting[other] > waiting[c]:
+                c = np.int64(other)
+        waiting[c] = -np.inf
+        rival = _pair(rivals, c)
+        # What the bound is worth after so many flips, if it is worth mentioning. It cannot be more
+        # after fewer flips.
         if n_flips >= 0:
-            # Rivals that are no danger there need no search.
-            t, value = _least_log_bound(
-                _pair(rivals, c), best_t[c], n_flips, noise, lowest, buffers, sums
-            )
-            if value < target:
-                best_t[c], log_bounds[c] = t, value
-                continue
-        most, best_t[c] = _most_flips(
-            _pair(rivals, c), best_t[c], start_t[c], target, noise, lowest, buffers, sums
-        )
-        n_flips = most if n_flips < 0 else min(n_flips, most)
-    # What each bound is worth after so many flips; with several rivals it must be less than 1/2.
-    for c in range(n_classes):
-        if c != winner:
             best_t[c], log_bounds[c] = _least_log_bound(
-                _pair(rivals, c), best_t[c], n_flips, noise, lowest, buffers, sums
+                rival, best_t[c], n_flips, noise, NEGLIGIBLE, buffers, sums
             )
+        if n_flips < 0 or not log_bounds[c] < target:
+            n_flips, best_t[c], log_bounds[c] = _most_flips(
+                rival, best_t[c], start_t[c], target, noise, lowest, buffers, sums
+            )
+            if n_classes == 2:
+                return n_flips
     if _sure(log_bounds, winner):
         return n_flips
-    # Bounds below a millionth are taken as they are at the larger number of flips.
+    # The sum of several bounds is too large where each of them is not: after how many is it small?
     at_most = log_bounds.copy()
     low, high, step = np.int64(-1), n_flips, np.int64(1)
     while high - low > 1:
         probe = max(high - step, np.int64(0)) if low < 0 else (low + high) // 2
         for c in range(n_classes):
-            if c != winner and at_most[c] > math.log(1e-6):
+            if c != winner and at_most[c] > NEGLIGIBLE:
                 best_t[c], log_bounds[c] = _least_log_bound(
                     _pair(rivals, c), best_t[c], probe, noise, lowest, buffers, sums
                 )
@@ -686,6 +713,8 @@ def _bound_all(
     replace,
     best_t,
     start_t,
+    moments,
+    cumulants,
     noise,
     lowest,
     log_bounds,
@@ -695,19 +724,36 @@ def _bound_all(
     """Bound the chance of each rival whose mean score is below the winner's; 1 for the others."""
     kinds, counts, _, _, _ = rivals
     contrast = keep - replace
+    scores = np.full(log_bounds.size, np.inf)
     for c in range(log_bounds.size):
         if c == winner or not budgets[c] > 0.0:
             continue
         spread = 0.0
         for kind in range(3):
-            each = 2.0 * replace if kind == OTHER else keep + replace - contrast * contrast
+            each = keep + replace - contrast * contrast if kind != OTHER else 2.0 * replace
             spread += each * _sum_squares(kinds[c, kind], counts[c, kind])
         mean = contrast * budgets[c]
         # The best t of a normal distribution, and that after the flips that leave a chance of 1/2.
-        t = mean / spread if spread > 0.0 else 1.0 / mean
-        start_t[c] = math.sqrt(2.0 * math.log(2.0) / spread) if spread > 0.0 else t
-        best_t[c], value = _least_log_bound(_pair(rivals, c), t, NONE, noise, lowest, buffers, sums)
+        best_t[c] = start_t[c] = 1.0 / mean
+        if spread > 0.0:
+            best_t[c] = mean / spread
+            start_t[c] = math.sqrt(2.0 * math.log(2.0) / spread)
+            if log_bounds.size == 2:
+                _power_sums(kinds[c, GOOD], counts[c, GOOD], start_t[c], moments[0])
+                _power_sums(kinds[c, BAD], counts[c, BAD], start_t[c], moments[1])
+                best_t[c] = _start_by_moments(moments, mean, start_t[c], cumulants, best_t[c])
+        scores[c] = mean * best_t[c]
+    for _ in range(log_bounds.size):
+        c = np.int64(scores.argmin())
+        if scores[c] == np.inf:
+            break
+        scores[c] = np.inf
+        best_t[c], value = _least_log_bound(
+            _pair(rivals, c), best_t[c], NONE, noise, lowest, buffers, sums
+        )
         log_bounds[c] = min(value, 0.0)
+        # The most dangerous rival comes first; what is far below its bound adds nothing to it.
+        lowest = max(lowest, log_bounds[c] - 40.0)
 
 
 @njit(cache=True, nogil=True)
@@ -779,7 +825,7 @@ def certify_rows(
     counts = np.zeros((n_classes, 3), np.int64)
     absolute, offsets, budgets = np.zeros(n_classes), np.zeros(n_classes), np.zeros(n_classes)
     scratch, starts = np.empty(n_rows), np.empty(N_BUCKETS + 1, np.int64)
-    buffers, sums = np.empty((3, BLOCK)), np.empty(3)
+    buffers, sums, moments = np.empty((3, BLOCK)), np.empty(3), np.zeros((2, 13))
     best_t, start_t = np.empty(n_classes), np.empty(n_classes)
     for b in range(n_inputs):
         a, winner = weights[b], winners[b]
@@ -810,6 +856,8 @@ def certify_rows(
                     replace,
                     best_t,
                     start_t,
+                    moments,
+                    cumulants,
                     noise,
                     lowest,
                     log_bounds[b],
@@ -834,6 +882,8 @@ def certify_rows(
             replace,
             best_t,
             start_t,
+            moments,
+            cumulants,
             noise,
             lowest,
             log_bounds[b],
@@ -846,6 +896,7 @@ def certify_rows(
                 winner,
                 best_t,
                 start_t,
+                moments,
                 cumulants,
                 noise,
                 lowest,
