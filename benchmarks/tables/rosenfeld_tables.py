@@ -52,11 +52,12 @@ CERTIFICATES = ("kl", "tight", "exact")
 TORCH = find_spec("torch") is not None
 OTHER_DIGITS = (0, 2, 3, 4, 5, 6, 8, 9)
 PAIRS = ((0, 2), (3, 5), (4, 9), (6, 8))  # of the other digits: alpha is chosen on them
-MULTIPLES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # of "scale": what alpha is chosen from
+MULTIPLES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of "scale": alpha is one of these
 N_CHOOSING = 500  # most inputs of each pair in that choice
-N_ATTACKED = 300  # inputs of the attack that trains again for each of them
+N_ATTACKED = 200  # inputs of the attack that trains again for each of them
 ATTACK_FLIPS = (1, 10, 50, 100, 150, 200, 300, 400, 500, 750, 1000, 1250, 1500, 1750, 2000, 2500)
 ATTACKED_QS = (0.0, 0.3, 0.45)
+UNDEFENDED = (1.0, 1e-2, 1e-4)  # C of logistic regression
 
 NOTES = """\
 """
@@ -296,42 +297,44 @@ class Cell(NamedTuple):
 
 
 class AttackCell(NamedTuple):
-    """A line of Figure C.1: a classifier of 1 against 7, attacked; block None is undefended."""
+    """A point of Figure C.1: a classifier of 1 against 7 under attack."""
 
     name: str
-    block: Block | None
+    model: Block | float  # a number is C of logistic regression
     q: float
     n_flips: int
 
+    @property
+    def defended(self):
+        """Whether it is ours."""
+        return isinstance(self.model, Block)
+
     def path(self, work, size):
         """File that keeps the cell's result."""
-        model = self.block.name if self.block else "undefended"
+        model = self.model.name if self.defended else f"C{self.model}"
         parts = (features_name(self.name), "attack", model, self.q, self.n_flips)
         return work / ("-".join(map(str, (*parts, f"size{size}"))) + ".npz")
 
     def compute(self, data, size, n_jobs, work):
         """Attack test inputs, each on its own."""
-        if self.block is None:
+        if self.defended:
+            rows = some_rows(data, size)
+            certified = Cell(self.name, self.model, self.q, "exact").path(work, size)
+            model = LabelFlipRidgeClassifier(
+                q=self.q,
+                alpha=float(np.load(certified)["alpha"]),
+                fit_intercept=self.model.fit_intercept,
+            ).fit(data.X, data.y)
+            attack = worst_label_flips(model, data.X_test[rows], self.n_flips)
+        else:
             rows = some_rows(data, min(size, N_ATTACKED))
-            model = undefended(data)
+            model = LogisticRegression(C=self.model, solver="newton-cholesky")
+            model.fit(data.X, data.y)
             attack = influence_label_flips(
                 model, data.X_test[rows], self.n_flips, X_train=data.X, y_train=data.y
             )
-        else:
-            rows = some_rows(data, size)
-            cell = Cell(self.name, self.block, self.q, "exact")
-            alpha = float(np.load(cell.path(work, size))["alpha"])
-            model = LabelFlipRidgeClassifier(
-                q=self.q, alpha=alpha, fit_intercept=self.block.fit_intercept
-            ).fit(data.X, data.y)
-            attack = worst_label_flips(model, data.X_test[rows], self.n_flips)
-        return {"correct": attack.y_pred == data.y_test[rows], "clean": model.score(
-            data.X_test[some_rows(data, size)], data.y_test[some_rows(data, size)])}  # fmt: skip
-
-
-def undefended(data):
-    """Logistic regression, the undefended classifier of section 5, on the same features."""
-    return LogisticRegression(solver="newton-cholesky").fit(data.X, data.y)
+        correct = attack.y_pred == data.y_test[rows]
+        return {"correct": correct, "accuracy": model.score(data.X_test, data.y_test)}
 
 
 def some_rows(data, size):
@@ -370,10 +373,10 @@ def cells(names):
     ]
     if "mnist17" in names:
         ours = [b for b in SETUPS["mnist17"].blocks if b.alpha == "chosen"]
-        attacked = [(None, 0.0), *itertools.product(ours, ATTACKED_QS)]
+        attacked = [*itertools.product(ours, ATTACKED_QS), *((C, 0.0) for C in UNDEFENDED)]
         todo += [
-            AttackCell("mnist17", block, q, n_flips)
-            for (block, q), n_flips in itertools.product(attacked, ATTACK_FLIPS)
+            AttackCell("mnist17", model, q, n_flips)
+            for (model, q), n_flips in itertools.product(attacked, ATTACK_FLIPS)
         ]
     return sorted(todo, key=lambda cell: names.index(cell.name))
 
@@ -415,12 +418,12 @@ def block_lines(name, block, results):
     return lines
 
 
-def survived(results, block, q):
+def survived(results, model, q=0.0):
     """Return flips and the accuracy that is left under attack; fewer flips are allowed too."""
     found = {
         cell.n_flips: result["correct"]
         for cell, result in results.items()
-        if isinstance(cell, AttackCell) and (cell.block, cell.q) == (block, q)
+        if isinstance(cell, AttackCell) and (cell.model, cell.q) == (model, q)
     }
     correct = np.logical_and.accumulate(list(found.values()))
     return np.array(list(found)), correct.mean(axis=1)
@@ -429,9 +432,9 @@ def survived(results, block, q):
 def check(results):
     """No attack may change a prediction that is certified for as many flips."""
     for cell, result in results.items():
-        if isinstance(cell, AttackCell) and cell.block:
+        if isinstance(cell, AttackCell) and cell.defended:
             for certificate in CERTIFICATES if cell.q else ("exact",):
-                mine = results[Cell(cell.name, cell.block, cell.q, certificate)]
+                mine = results[Cell(cell.name, cell.model, cell.q, certificate)]
                 certified = (mine["radii"] >= cell.n_flips) & (mine["y_pred"] == mine["y_true"])
                 if not result["correct"][certified].all():
                     raise RuntimeError(f"{cell} changes certified predictions")
@@ -439,17 +442,17 @@ def check(results):
 
 def undefended_lines(results):
     """Return the paper's line in brackets, and ours."""
-    clean = [float(r["clean"]) for c, r in results.items() if isinstance(c, AttackCell)][0]
-    flips, accuracy = survived(results, None, 0.0)
-    ours = [float(accuracy[flips == r][0]) for r in SETUPS["mnist17"].flips]
-    return [
-        (None, "paper, undefended", [None, *PAPER_UNDEFENDED]),
-        (None, "ours, undefended", [clean, *ours]),
-    ]
+    lines = [(None, "paper, undefended", [None, *PAPER_UNDEFENDED])]
+    for C in UNDEFENDED:
+        accuracy = float(results[AttackCell("mnist17", C, 0.0, ATTACK_FLIPS[0])]["accuracy"])
+        flips, left = survived(results, C)
+        left = [float(left[flips == r][0]) for r in SETUPS["mnist17"].flips]
+        lines.append((None, f"ours, undefended, C = {C:g}", [accuracy, *left]))
+    return lines
 
 
 def sections(results):
-    """Return, for each block, its data set, title, number for alpha, and lines."""
+    """Return, for each block, its data set, title and lines."""
     found = []
     for name in dict.fromkeys(cell.name for cell in results):
         for block in SETUPS[name].blocks:
@@ -459,12 +462,10 @@ def sections(results):
                 "rosenfeld": "the paper's formula; void as certificates: it moves with the labels",
                 "chosen": f"{float(mine[0]['multiple']):g} times 'scale', chosen on other data",
             }.get(block.alpha, "")
-            model = (
-                "an unpenalised intercept" if block.fit_intercept else "no intercept (the paper)"
-            )
+            model = "An unpenalised intercept" if block.fit_intercept else "No intercept"
             title = f"{model}, alpha = {', '.join(alphas)}" + f" ({how})" * bool(how)
             lines = block_lines(name, block, results)
-            if block == SETUPS["mnist17"].blocks[0]:
+            if (name, block) == ("mnist17", SETUPS["mnist17"].blocks[0]):
                 lines = undefended_lines(results) + lines
             found.append((name, block, title, lines))
     return found
@@ -477,21 +478,22 @@ def write_csv(results, path):
         out.writerow(["data", "intercept", "alpha", "q", "who", "score", "flips", "value"])
         for name, block, _, lines in sections(results):
             for q, who, numbers in lines:
-                key = (name, block.fit_intercept, block.alpha, "" if q is None else q, who)
+                ours = (block.fit_intercept, block.alpha, q)
+                key = (name, *(("", "", "") if q is None else ours), who)
                 for r, value in zip(("", *SETUPS[name].flips), numbers, strict=True):
                     score = "under attack" if q is None else "certified accuracy"
                     if value is not None:
                         out.writerow([*key, score if r else "accuracy", r, f"{value:.4f}"])
-        for block, q in attacked_models(results):
-            if block:
-                for r, value in zip(*survived(results, block, q), strict=True):
-                    key = ("mnist17", block.fit_intercept, block.alpha, q, "ours, attacked")
+        for model, q in attacked_models(results):
+            if isinstance(model, Block):
+                for r, value in zip(*survived(results, model, q), strict=True):
+                    key = ("mnist17", model.fit_intercept, model.alpha, q, "ours, attacked")
                     out.writerow([*key, "under attack", r, f"{value:.4f}"])
 
 
 def attacked_models(results):
-    """Return the models of Figure C.1: block and q."""
-    return dict.fromkeys((c.block, c.q) for c in results if isinstance(c, AttackCell))
+    """Return the models of Figure C.1, each with q."""
+    return dict.fromkeys((c.model, c.q) for c in results if isinstance(c, AttackCell))
 
 
 def environment(results, size, n_jobs, work):
@@ -529,7 +531,7 @@ def write_markdown(results, path, header):
             text += [f"## {setup.title}", ""]
         last = name
         text += [
-            f"{title[0].upper()}{title[1:]}:", "",
+            f"{title}:", "",
             f"| q | | accuracy | {' | '.join(map(str, setup.flips))} flips |",
             f"| --- | --- | --- |{' --- |' * len(setup.flips)}",
         ]  # fmt: skip
@@ -580,13 +582,12 @@ def draw_tables(results, path):
 
 def draw_c1(results, path):
     """Draw what is certified and what is left under attack, as in Figure C.1a."""
-    blocks = [block for block in dict.fromkeys(b for b, _ in attacked_models(results)) if block]
-    figure = Figure(figsize=(6.0 * len(blocks), 5.0), layout="constrained")
+    models = dict.fromkeys(model for model, _ in attacked_models(results))
+    blocks = [model for model in models if isinstance(model, Block)]
+    figure = Figure(figsize=(6.0 * len(blocks), 5.8), layout="constrained")
     axes = figure.subplots(1, len(blocks), squeeze=False, sharey=True)[0]
     grid = np.arange(ATTACK_FLIPS[-1] + 1)
-    n_attacked = next(
-        r["correct"].size for c, r in results.items() if isinstance(c, AttackCell) and not c.block
-    )
+    n_attacked = results[AttackCell("mnist17", UNDEFENDED[0], 0.0, 1)]["correct"].size
     for ax, block in zip(axes, blocks, strict=True):
         for q in ATTACKED_QS:
             color = f"C{QS_17.index(q)}" if q else "black"
@@ -603,10 +604,11 @@ def draw_c1(results, path):
                 *survived(results, block, q), color=color, ls="--", lw=1.0, marker="o", ms=3,
                 label=f"q = {q:g}, attacked",
             )  # fmt: skip
-        ax.plot(
-            *survived(results, None, 0.0), color="C3", ls="--", lw=1.2, marker="s", ms=3,
-            label=f"undefended, attacked ({n_attacked} inputs)",
-        )  # fmt: skip
+        for C, style in zip(UNDEFENDED, ("--", "-.", ":"), strict=True):
+            ax.plot(
+                *survived(results, C), color="C3", ls=style, lw=1.2, marker="s", ms=3,
+                label=f"undefended, C = {C:g}, attacked ({n_attacked} inputs)",
+            )  # fmt: skip
         ax.plot(
             SETUPS["mnist17"].flips, PAPER_UNDEFENDED, color="grey", ls="", marker="x", ms=5,
             label="undefended, attacked (paper)",
@@ -616,8 +618,8 @@ def draw_c1(results, path):
         ax.set_xlabel("flipped training labels, for each test input its own")
         ax.set_ylim(-0.02, 1.02)
         ax.grid(alpha=0.3)
-        ax.legend(fontsize=7)
-    axes[0].set_ylabel("accuracy")
+    axes[0].set_ylabel("accuracy: certified, or left by the attack")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.savefig(path, dpi=110)
 
 
