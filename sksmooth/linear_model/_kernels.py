@@ -33,17 +33,29 @@ TILE = 512
 BLOCK, LANES = 512, 16
 
 # exp: x log2(e) is rounded to an integer by adding 1.5 2^52, whose last bits then hold it; ln(2)
-# in two parts, the first with 20 trailing zero bits; Taylor's polynomial of degree 13 leaves 5e-18
-# on |x| <= ln(2) / 2.
+# in two parts, the first with 20 trailing zero bits; on |x| <= ln(2) / 2 the polynomial through
+# Chebyshev's points (solved for with 50 digits) leaves 2e-16.
 LOG2_E = 1.0 / math.log(2.0)
 ROUNDER = 1.5 * 2.0**52
 LN2_HIGH = 6.93147180369123816490e-01
 LN2_LOW = 1.90821492927058770002e-10
 LOWEST_EXPONENT = -700.0
-INVERSE_FACTORIALS = tuple(1.0 / math.factorial(i) for i in range(14))
+EXP = (
+    1.0,
+    1.0000000000000067,
+    0.5000000000000006,
+    0.16666666666554406,
+    0.04166666666657314,
+    0.008333333385667782,
+    0.0013888888932488599,
+    0.00019841170270440067,
+    2.4801504346997686e-05,
+    2.764018079620985e-06,
+    2.7626357241447223e-07,
+)
 
 # Sorting: buckets per factor of two, and how many factors; smaller values share the last one.
-BUCKET_SHIFT, N_BUCKETS = 45, 4096
+BUCKET_SHIFT, N_BUCKETS = 46, 1024
 
 # Newton's method stops where it promises to lower the logarithm of a bound by less than this.
 TOLERANCE = 1e-9
@@ -256,20 +268,17 @@ def _exponentials(values, start, stop, t, g, out, shifted):
         rounded = x * LOG2_E + ROUNDER
         whole = rounded - ROUNDER
         x = (x - whole * LN2_HIGH) - whole * LN2_LOW
-        p = INVERSE_FACTORIALS[13]
-        p = p * x + INVERSE_FACTORIALS[12]
-        p = p * x + INVERSE_FACTORIALS[11]
-        p = p * x + INVERSE_FACTORIALS[10]
-        p = p * x + INVERSE_FACTORIALS[9]
-        p = p * x + INVERSE_FACTORIALS[8]
-        p = p * x + INVERSE_FACTORIALS[7]
-        p = p * x + INVERSE_FACTORIALS[6]
-        p = p * x + INVERSE_FACTORIALS[5]
-        p = p * x + INVERSE_FACTORIALS[4]
-        p = p * x + INVERSE_FACTORIALS[3]
-        p = p * x + INVERSE_FACTORIALS[2]
-        p = p * x + INVERSE_FACTORIALS[1]
-        p = p * x + INVERSE_FACTORIALS[0]
+        p = EXP[10]
+        p = p * x + EXP[9]
+        p = p * x + EXP[8]
+        p = p * x + EXP[7]
+        p = p * x + EXP[6]
+        p = p * x + EXP[5]
+        p = p * x + EXP[4]
+        p = p * x + EXP[3]
+        p = p * x + EXP[2]
+        p = p * x + EXP[1]
+        p = p * x + EXP[0]
         out[i] = p
         shifted[i] = rounded
     bits, shifts = out.view(np.int64), shifted.view(np.int64)
@@ -559,7 +568,7 @@ def _most_flips_by_moments(pair, moments, start_t, cumulants, target):
     if not largest * most_x < 0.6:
         return -2
     error = 5.6 * (of_good[12] + of_bad[12]) * (most_x / 1.2) ** 12
-    if error > 1e-9:
+    if error > 1e-7:
         return -2
     terms, size = np.empty(12), 0.0
     terms[0] = 0.0
@@ -701,7 +710,8 @@ def rounding_charges(z, column_sums, n_rows, out):
         total = 0.0
         for i in range(z.shape[1]):
             total += abs(z[b, i]) * column_sums[i]
-        out[b] = 4.0 * (n_rows + z.shape[1] + 16.0) * EPS * total
+        # Products below 1e-308 are off by up to 1e-323.
+        out[b] = 4.0 * (n_rows + z.shape[1] + 16.0) * EPS * total + 1e-300
 
 
 @njit(cache=True, nogil=True)
@@ -711,6 +721,7 @@ def _bound_all(
     budgets,
     keep,
     replace,
+    contrast,
     best_t,
     start_t,
     moments,
@@ -723,7 +734,6 @@ def _bound_all(
 ):
     """Bound the chance of each rival whose mean score is below the winner's; 1 for the others."""
     kinds, counts, _, _, _ = rivals
-    contrast = keep - replace
     scores = np.full(log_bounds.size, np.inf)
     for c in range(log_bounds.size):
         if c == winner or not budgets[c] > 0.0:
@@ -744,16 +754,16 @@ def _bound_all(
                 best_t[c] = _start_by_moments(moments, mean, start_t[c], cumulants, best_t[c])
         scores[c] = mean * best_t[c]
     for _ in range(log_bounds.size):
-        c = np.int64(scores.argmin())
-        if scores[c] == np.inf:
+        worst = scores.argmin()
+        if scores[worst] == np.inf:
             break
-        scores[c] = np.inf
-        best_t[c], value = _least_log_bound(
-            _pair(rivals, c), best_t[c], NONE, noise, lowest, buffers, sums
+        scores[worst] = np.inf
+        best_t[worst], value = _least_log_bound(
+            _pair(rivals, worst), best_t[worst], NONE, noise, lowest, buffers, sums
         )
-        log_bounds[c] = min(value, 0.0)
+        log_bounds[worst] = min(value, 0.0)
         # The most dangerous rival comes first; what is far below its bound adds nothing to it.
-        lowest = max(lowest, log_bounds[c] - 40.0)
+        lowest = max(lowest, log_bounds[worst] - 40.0)
 
 
 @njit(cache=True, nogil=True)
@@ -770,6 +780,8 @@ def _sort_all(kinds, counts, winner, budgets, scratch, starts):
     for c in range(budgets.size):
         if c != winner:
             for kind in range(GOOD, OTHER + 1, OTHER):
+                if counts[c, kind] == 0:
+                    continue
                 # A good row that is changed does harm twice; a little more covers rounding.
                 enough = budgets[c] * (0.5 if kind == GOOD else 1.0) * (1.0 + 1e-9)
                 _sort_largest(kinds[c, kind], counts[c, kind], enough, scratch, starts)
@@ -777,7 +789,18 @@ def _sort_all(kinds, counts, winner, budgets, scratch, starts):
 
 @njit(cache=True, nogil=True)
 def certify_rows(
-    weights, charges, labels, winners, symmetric, keep, replace, cumulants, exact, flips, log_bounds
+    weights,
+    charges,
+    labels,
+    winners,
+    symmetric,
+    keep,
+    replace,
+    contrast,
+    cumulants,
+    exact,
+    flips,
+    log_bounds,
 ):
     """Bound the votes of all rivals and count the flips that no prediction minds.
 
@@ -794,6 +817,8 @@ def certify_rows(
         With two classes: whether scores are compared with each other or that of class 1 with 1/2.
     keep, replace : float
         Chances 1 - q and q' = q / (K - 1) that a label stays, or becomes a given other one.
+    contrast : float
+        Their difference, positive.
     cumulants : ndarray of shape (12,)
         With two classes: those of -1 or 1 with probabilities `keep` and `replace`, each divided by
         the factorial of its order.
@@ -806,7 +831,6 @@ def certify_rows(
     """
     n_inputs, n_rows = weights.shape
     n_classes = log_bounds.shape[1]
-    contrast = keep - replace
     neither = (n_classes - 2) * replace
     coefficients = np.empty((3, 3))
     coefficients[0, 0], coefficients[0, 1], coefficients[0, 2] = replace, neither, keep
@@ -854,6 +878,7 @@ def certify_rows(
                     budgets,
                     keep,
                     replace,
+                    contrast,
                     best_t,
                     start_t,
                     moments,
@@ -880,6 +905,7 @@ def certify_rows(
             budgets,
             keep,
             replace,
+            contrast,
             best_t,
             start_t,
             moments,

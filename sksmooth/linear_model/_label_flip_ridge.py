@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import warnings
+from fractions import Fraction
 from numbers import Integral, Real
 from typing import Any
 
@@ -215,6 +216,8 @@ class LabelFlipRidgeClassifier(CertifiedClassifierMixin, BaseEstimator):
         self._scores = self._weights.combine(np.eye(n_classes)[labels])
         # The fitted values: parameters that are set later count from the next fit on.
         self._q, self._certificate_name = q, self.certificate
+        # Exactly, and hence positive: the share of a margin that is left of its noisy mean.
+        self._contrast = float(1 - n_classes * Fraction(q) / (n_classes - 1))
         self._fit_intercept = bool(self.fit_intercept)
         self.n_samples_fit_ = X.shape[0]
         self.threat_model_ = ThreatModel(
@@ -246,8 +249,8 @@ class LabelFlipRidgeClassifier(CertifiedClassifierMixin, BaseEstimator):
             labels = np.searchsorted(classes, found)[labels]
         if classes.size < 2:
             raise ValueError(
-                f"{type(self).__name__} needs at least 2 classes. Got 1 class: {classes[0]!r}. "
-                "Name all classes with the parameter classes."
+                f"{type(self).__name__} needs at least 2 classes. Got 1 class: "
+                f"{classes.tolist()[0]!r}. Name all classes with the parameter classes."
             )
         return classes, labels.reshape(-1).astype(np.int64, copy=False)
 
@@ -312,12 +315,11 @@ class LabelFlipRidgeClassifier(CertifiedClassifierMixin, BaseEstimator):
     def _mean_scores(self, scores) -> np.ndarray:
         n_classes = self.classes_.size
         replace = self._q / (n_classes - 1)
-        contrast = 1.0 - self._q - replace
         # With an intercept the scores add up to 1, but for rounding, which must not count.
         excess = 0.0 if self._fit_intercept else scores.sum(axis=1) - 1.0
         if n_classes == 2:
-            return 0.5 * (contrast * (scores[:, 1] - scores[:, 0]) + excess)
-        return contrast * scores + replace * (1.0 + np.reshape(excess, (-1, 1))) - 0.5
+            return 0.5 * (self._contrast * (scores[:, 1] - scores[:, 0]) + excess)
+        return self._contrast * scores + replace * (1.0 + np.reshape(excess, (-1, 1))) - 0.5
 
     def _top(self, decision) -> np.ndarray:
         if decision.ndim == 1:
@@ -411,6 +413,7 @@ def _certify_batch(model: LabelFlipRidgeClassifier, X):
         model._fit_intercept,
         1.0 - model._q,
         replace,
+        model._contrast,
         sign_cumulants(replace),
         model._certificate_name == "exact",
         flips,

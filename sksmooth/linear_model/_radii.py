@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..smoothing import CategoricalNoise
+from ..smoothing._flip_lattice import duality_radii
 
 _EPS = 2.0**-52
 _LOWEST = -1e15
@@ -54,12 +55,9 @@ def radii_from_bounds(
         n_coordinates=n_rows,
         bound=bound,
     )
-    # Duality: a bound below exp(-r D), with D the Kullback-Leibler divergence that one flip causes,
-    # keeps the mean on its side too (Donsker and Varadhan), as any vote's certificate must.
-    replace = noise.q / (noise.n_categories - 1)
-    divergence = (1.0 - noise.q - replace) * math.log((1.0 - noise.q) / replace)
-    by_mean = np.ceil(-log_p_b / (divergence * (1.0 + 16.0 * _EPS))) - 1.0
-    radii = np.minimum(radii, np.clip(by_mean, -1, n_rows).astype(np.int64))
+    # These keep the vote; the prediction, by the means, stays too.
+    by_means = duality_radii(log_p_b, noise.q, noise.n_categories, n_rows)
+    radii = np.minimum(radii, by_means)
     return np.maximum(radii, flips) if certificate == "exact" else radii
 
 

@@ -174,7 +174,7 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
         if self.classes_.size < 2:
             raise ValueError(
                 f"{type(self).__name__} needs training labels of at least 2 classes. Got 1 class: "
-                f"{self.classes_[0]!r}."
+                f"{self.classes_.tolist()[0]!r}."
             )
         if self.n_neighbors > n_samples:
             raise ValueError(

@@ -252,6 +252,29 @@ def trade_off(alpha: FloatArray, n_changes: int, q: float, n_categories: int) ->
     return result
 
 
+def divergence_upper(q: float, n_categories: int) -> float:
+    """Return an upper bound on the Kullback-Leibler divergence that one change causes.
+
+    It is ``(1 - Kq/(K-1)) t`` (Rosenfeld et al., eq. 4 and appendix B.3).
+    """
+    contrast = float(1 - n_categories * Fraction(q) / (n_categories - 1))
+    # a handful of roundings, upward
+    return contrast * log_likelihood_step(q, n_categories) * (1.0 + 8 * EPS)
+
+
+def duality_radii(log_mgf: FloatArray, q: float, n_categories: int, max_radius: int) -> IntArray:
+    """Return after how many changes a mean stays positive.
+
+    For a variable Z and any s > 0, ``s E_Q[Z] >= -KL(Q || P) - log E_P[exp(-s Z)]`` (Donsker and
+    Varadhan): where Chernoff's bound on ``P(Z <= 0)`` is below ``exp(-r D)``, D the divergence of
+    one change, the mean of Z is positive after r changes too. -1 where not even without.
+    """
+    ratio = down(-log_mgf / divergence_upper(q, n_categories))
+    # the largest integer strictly below
+    radii = np.ceil(np.minimum(ratio, float(max_radius) + 1.0)) - 1.0
+    return np.where(log_mgf < 0.0, np.minimum(radii, max_radius), -1.0).astype(np.int64)
+
+
 def kl_radii(log_tail_a: FloatArray, q: float, n_categories: int, max_radius: int) -> IntArray:
     """Return Rosenfeld's radii ``-log(4 p (1-p)) / (2 (1 - Kq/(K-1)) t)`` (eq. 5; appendix B.3).
 
@@ -260,10 +283,7 @@ def kl_radii(log_tail_a: FloatArray, q: float, n_categories: int, max_radius: in
     tail = np.exp(np.minimum(log_tail_a, math.log(0.5)))
     # log(4 p (1-p)) rises with 1-p below 1/2; each part is rounded up
     log_4pq = up(up(math.log(4.0) * (1 + EPS) + log_tail_a) + log_upper(1.0 - tail))
-    t = log_likelihood_step(q, n_categories)
-    exact_q = Fraction(q)
-    contrast = float(1 - n_categories * exact_q / (n_categories - 1))
-    divergence = 2.0 * contrast * t * (1.0 + 8 * EPS)  # per change; a handful of roundings, upward
-    radii = np.floor(np.minimum(down(-log_4pq / divergence), float(max_radius)))
+    ratio = down(-log_4pq / (2.0 * divergence_upper(q, n_categories)))
+    radii = np.floor(np.minimum(ratio, float(max_radius)))
     possible = (log_tail_a < math.log(0.5) * (1 + EPS)) & (radii >= 0)
     return np.where(possible, radii, -1.0).astype(np.int64)

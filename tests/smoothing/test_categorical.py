@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from sksmooth.smoothing import CategoricalNoise
+from sksmooth.smoothing import CategoricalNoise, _flip_lattice
 
 from ._oracles import (
     HALF,
@@ -347,3 +347,32 @@ def test_odd_parameters():
         # at r = 3 half of Q lies on two points and the rest of the bound is 1e-9 of it: the charge
         # for rounding that half is a share of 1e-4
         assert 0 < exact - mp.mpf(value) < 1e-3
+
+
+def test_duality_keeps_the_mean_positive():
+    """Against every pair of r-fold noises and random Z; tight for the tilted Z of the proof."""
+    rng = np.random.default_rng(0)
+    for q, n_categories in [(0.3, 2), (0.05, 2), (0.4, 3)]:
+        keep, replace = 1 - q, q / (n_categories - 1)
+        clean = np.full(n_categories, replace)
+        changed = clean.copy()
+        clean[0], changed[1] = keep, keep
+        closest = np.inf
+        for r in (1, 2, 3):
+            p, other = np.ones(1), np.ones(1)
+            for _ in range(r):
+                p, other = np.outer(p, clean).ravel(), np.outer(other, changed).ravel()
+            for trial in range(200):
+                z = rng.normal(size=p.size) + rng.exponential()
+                if trial < 50:  # where the inequality is an equation, but for a shift
+                    z = np.log(p / other) + r * rng.uniform(0.0, 2.0) * (keep - replace)
+                s = np.geomspace(1e-3, 30.0, 2000)
+                log_mgf = np.min(np.log(np.exp(-s[:, None] * z) @ p))
+                radius = _flip_lattice.duality_radii(np.array([log_mgf]), q, n_categories, 5)[0]
+                if radius >= r:
+                    assert other @ z > 0
+                    closest = min(closest, (other @ z) / np.abs(z).max())
+        assert closest < 0.05
+    limit = _flip_lattice.divergence_upper(0.3, 2)
+    log_mgf = np.array([0.0, -0.5 * limit, -3.0 * limit, -3.01 * limit, -1e9])
+    assert _flip_lattice.duality_radii(log_mgf, 0.3, 2, 7).tolist() == [-1, 0, 2, 3, 7]
