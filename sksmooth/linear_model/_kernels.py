@@ -565,7 +565,7 @@ def _most_flips_by_moments(pair, moments, start_t, cumulants, target):
     largest = (of_good[12] + of_bad[12]) ** (1.0 / 12.0) * (1.0 + 1e-9)  # at least |u| of any row
     # x = t / start_t; none above `most_x` is used
     most_x = 1.5
-    if not largest * most_x < 0.6:
+    if not 0.0 < largest * most_x < 0.6:
         return -2
     error = 5.6 * (of_good[12] + of_bad[12]) * (most_x / 1.2) ** 12
     if error > 1e-7:
@@ -671,9 +671,10 @@ def _most_flips_of_all(
                 rival, best_t[c], n_flips, noise, NEGLIGIBLE, buffers, sums
             )
         if n_flips < 0 or not log_bounds[c] < target:
-            n_flips, best_t[c], log_bounds[c] = _most_flips(
+            most, best_t[c], log_bounds[c] = _most_flips(
                 rival, best_t[c], start_t[c], target, noise, lowest, buffers, sums
             )
+            n_flips = most if n_flips < 0 else min(most, n_flips)
             if n_classes == 2:
                 return n_flips
     if _sure(log_bounds, winner):
@@ -745,7 +746,8 @@ def _bound_all(
         mean = contrast * budgets[c]
         # The best t of a normal distribution, and that after the flips that leave a chance of 1/2.
         best_t[c] = start_t[c] = 1.0 / mean
-        if spread > 0.0:
+        moments[:] = 0.0
+        if 0.0 < spread < np.inf:  # squares neither underflow nor overflow
             best_t[c] = mean / spread
             start_t[c] = math.sqrt(2.0 * math.log(2.0) / spread)
             if log_bounds.size == 2:
