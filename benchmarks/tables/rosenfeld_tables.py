@@ -274,7 +274,7 @@ class Cell(NamedTuple):
     def path(self, work, size):
         """File that keeps the cell's result."""
         parts = (features_name(self.name), self.block.name, self.q, self.certificate)
-        return work / ("-".join(map(str, (*parts, f"size{size}"))) + ".npz")
+        return work / ("-".join(map(str, (*parts, f"size{size or 'all'}"))) + ".npz")
 
     def compute(self, data, size, n_jobs, work):
         """Certify the test inputs."""
@@ -313,7 +313,7 @@ class AttackCell(NamedTuple):
         """File that keeps the cell's result."""
         model = self.model.name if self.defended else f"C{self.model}"
         parts = (features_name(self.name), "attack", model, self.q, self.n_flips)
-        return work / ("-".join(map(str, (*parts, f"size{size}"))) + ".npz")
+        return work / ("-".join(map(str, (*parts, f"size{size or 'all'}"))) + ".npz")
 
     def compute(self, data, size, n_jobs, work):
         """Attack test inputs, each on its own."""
@@ -327,7 +327,7 @@ class AttackCell(NamedTuple):
             ).fit(data.X, data.y)
             attack = worst_label_flips(model, data.X_test[rows], self.n_flips)
         else:
-            rows = some_rows(data, min(size, N_ATTACKED))
+            rows = some_rows(data, min(size or N_ATTACKED, N_ATTACKED))
             model = LogisticRegression(C=self.model, solver="newton-cholesky")
             model.fit(data.X, data.y)
             attack = influence_label_flips(
@@ -509,7 +509,8 @@ def environment(results, size, n_jobs, work):
 
         versions["torch"] = torch.__version__
     seconds = sum(float(r["seconds"]) for c, r in results.items() if isinstance(c, Cell))
-    lines = [f"Seed {SEED}; at most {size} test inputs of each data set.", ""]
+    sample = f"; at most {size} test inputs of each data set" if size else ""
+    lines = [f"Seed {SEED}{sample}.", ""]
     for name, n in inputs.items():
         data = load(name, work)
         lines.append(f"- {SETUPS[name].title}: n = {len(data.X)}, {n} test inputs; {data.about}.")
@@ -626,7 +627,7 @@ def draw_c1(results, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", choices=SETUPS, default=list(SETUPS))
-    parser.add_argument("--size", type=int, default=2500, help="most test inputs per data set")
+    parser.add_argument("--size", type=int, default=None, help="most test inputs per data set")
     parser.add_argument("--out", type=Path, default=Path("doc/benchmarks"))
     parser.add_argument("--work", type=Path, default=Path("benchmarks/tables/work"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
