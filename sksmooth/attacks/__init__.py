@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ._influence import influence_label_flips
 from ._label_flips import worst_label_flips
 from ._poison import poison
 from ._triggers import (
@@ -15,6 +16,7 @@ from ._triggers import (
 __all__ = [
     "blending_trigger",
     "four_pixel_trigger",
+    "influence_label_flips",
     "one_feature_trigger",
     "one_pixel_trigger",
     "poison",

@@ -98,8 +98,8 @@ def worst_label_flips(est: Any, X: Any, n_flips: ArrayLike) -> Bunch:
     check_is_fitted(model)
     X = model._checked(transform_before(est, X))
     flips = checked_n_flips(n_flips, X.shape[0], model.n_samples_fit_)
-    decision, z = model._decide(X)
-    top = model._top(decision)
+    scores, z = model._scores_of(X)
+    top = model._top(scores)
     width = int(flips.max(initial=0))
     index = np.full((X.shape[0], width), -1, dtype=np.int64)
     codes = np.zeros((X.shape[0], width), dtype=np.int64)
@@ -110,7 +110,7 @@ def worst_label_flips(est: Any, X: Any, n_flips: ArrayLike) -> Bunch:
         index[i, : rows.size], codes[i, : rows.size] = rows, new
         labels = model._labels.copy()
         labels[rows] = new
-        after[i] = model._top(model._mean_scores(_scores(a, labels, model)))[0]
+        after[i] = model._top(_scores(a, labels, model))[0]
     return Bunch(index=index, y=model.classes_[codes], y_pred=model.classes_[after])
 
 

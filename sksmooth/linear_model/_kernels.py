@@ -565,7 +565,7 @@ def _most_flips_by_moments(pair, moments, start_t, cumulants, target):
     largest = (of_good[12] + of_bad[12]) ** (1.0 / 12.0) * (1.0 + 1e-9)  # at least |u| of any row
     # x = t / start_t; none above `most_x` is used
     most_x = 1.5
-    if not largest * most_x < 0.6:
+    if not 0.0 < largest * most_x < 0.6:
         return -2
     error = 5.6 * (of_good[12] + of_bad[12]) * (most_x / 1.2) ** 12
     if error > 1e-7:
@@ -671,9 +671,10 @@ def _most_flips_of_all(
                 rival, best_t[c], n_flips, noise, NEGLIGIBLE, buffers, sums
             )
         if n_flips < 0 or not log_bounds[c] < target:
-            n_flips, best_t[c], log_bounds[c] = _most_flips(
+            most, best_t[c], log_bounds[c] = _most_flips(
                 rival, best_t[c], start_t[c], target, noise, lowest, buffers, sums
             )
+            n_flips = most if n_flips < 0 else min(most, n_flips)
             if n_classes == 2:
                 return n_flips
     if _sure(log_bounds, winner):
@@ -745,7 +746,8 @@ def _bound_all(
         mean = contrast * budgets[c]
         # The best t of a normal distribution, and that after the flips that leave a chance of 1/2.
         best_t[c] = start_t[c] = 1.0 / mean
-        if spread > 0.0:
+        moments[:] = 0.0
+        if 0.0 < spread < np.inf:  # squares neither underflow nor overflow
             best_t[c] = mean / spread
             start_t[c] = math.sqrt(2.0 * math.log(2.0) / spread)
             if log_bounds.size == 2:
@@ -754,7 +756,10 @@ def _bound_all(
                 best_t[c] = _start_by_moments(moments, mean, start_t[c], cumulants, best_t[c])
         scores[c] = mean * best_t[c]
     for _ in range(log_bounds.size):
-        worst = scores.argmin()
+        worst = NONE
+        for c in range(log_bounds.size):
+            if scores[c] < scores[worst]:
+                worst = np.int64(c)
         if scores[worst] == np.inf:
             break
         scores[worst] = np.inf
@@ -861,37 +866,36 @@ def certify_rows(
             if c == winner:
                 continue
             _split(a, labels, winner, c, n_classes, kinds[c], counts[c])
-            good = _sum(kinds[c, GOOD], counts[c, GOOD])
-            bad = _sum(kinds[c, BAD], counts[c, BAD])
-            other = _sum(kinds[c, OTHER], counts[c, OTHER])
-            absolute[c] = good + bad + other
+            absolute[c], margin = 0.0, 0.0
+            for kind in range(3):
+                total = _sum(kinds[c, kind], counts[c, kind])
+                absolute[c] += total
+                margin += total if kind == GOOD else (-total if kind == BAD else 0.0)
             if n_classes == 2 and not symmetric:
                 offsets[c] = (_sum(a, n_rows) - 1.0) * (1.0 if winner == 1 else -1.0)
             # What the worst flips must use up before the mean margin is gone.
-            budgets[c] = good - bad + (offsets[c] - charges[b]) / contrast
-        # The greatest harm that all flips together may do to a mean margin.
-        if not _least_budget(budgets, winner) > 0.0:
-            if replace > 0.0:
-                _bound_all(
-                    rivals,
-                    winner,
-                    budgets,
-                    keep,
-                    replace,
-                    contrast,
-                    best_t,
-                    start_t,
-                    moments,
-                    cumulants,
-                    noise,
-                    lowest,
-                    log_bounds[b],
-                    buffers,
-                    sums,
-                )
+            budgets[c] = margin + (offsets[c] - charges[b]) / contrast
+        if replace > 0.0:
+            _bound_all(
+                rivals,
+                winner,
+                budgets,
+                keep,
+                replace,
+                contrast,
+                best_t,
+                start_t,
+                moments,
+                cumulants,
+                noise,
+                lowest,
+                log_bounds[b],
+                buffers,
+                sums,
+            )
+        if not exact or not _least_budget(budgets, winner) > 0.0:
             continue
-        if exact:
-            _sort_all(kinds, counts, winner, budgets, scratch, starts)
+        _sort_all(kinds, counts, winner, budgets, scratch, starts)
         if replace == 0.0:
             flips[b] = n_rows
             for c in range(n_classes):
@@ -899,24 +903,7 @@ def certify_rows(
                     log_bounds[b, c] = -np.inf
                     flips[b] = min(flips[b], _greedy_flips(kinds[c], counts[c], budgets[c]))
             continue
-        _bound_all(
-            rivals,
-            winner,
-            budgets,
-            keep,
-            replace,
-            contrast,
-            best_t,
-            start_t,
-            moments,
-            cumulants,
-            noise,
-            lowest,
-            log_bounds[b],
-            buffers,
-            sums,
-        )
-        if exact and _sure(log_bounds[b], winner):
+        if _sure(log_bounds[b], winner):
             flips[b] = _most_flips_of_all(
                 rivals,
                 winner,

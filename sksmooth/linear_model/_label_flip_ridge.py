@@ -235,10 +235,14 @@ class LabelFlipRidgeClassifier(CertifiedClassifierMixin, BaseEstimator):
         if self.classes is None:
             classes = found
         else:
-            classes = np.unique(np.asarray(self.classes))
+            try:
+                classes = np.unique(np.asarray(self.classes))
+            except TypeError:
+                classes = np.empty(0)
             if np.ndim(self.classes) != 1 or classes.size < len(self.classes):
                 raise ValueError(
-                    f"classes must be a list of different classes. Got {self.classes!r}."
+                    "classes must be a list of different classes that can be sorted. Got "
+                    f"{self.classes!r}."
                 )
             unknown = sorted(set(found.tolist()) - set(classes.tolist()))
             if unknown:
@@ -297,22 +301,23 @@ class LabelFlipRidgeClassifier(CertifiedClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples,) or (n_samples, n_classes)
             With two classes that of the second one, which is predicted where it is positive.
         """
-        return self._decide(self._checked(X))[0]
+        return self._mean_scores(self._scores_of(self._checked(X))[0])
 
     def _checked(self, X):
         check_is_fitted(self)
         return validate_data(self, X, reset=False, dtype=np.float64, order="C", accept_sparse="csr")
 
-    def _decide(self, X) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean scores less 1/2, and the projections of the inputs."""
+    def _scores_of(self, X) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scores without noise, and the projections of the inputs."""
         from ._kernels import weigh_rows
 
         z = self._weights.project(X)
         scores = np.empty((z.shape[0], self.classes_.size))
         weigh_rows(self._scores, z, scores)
-        return self._mean_scores(scores), z
+        return scores, z
 
     def _mean_scores(self, scores) -> np.ndarray:
+        """Return the mean scores under noise, less 1/2."""
         n_classes = self.classes_.size
         replace = self._q / (n_classes - 1)
         # With an intercept the scores add up to 1, but for rounding, which must not count.
@@ -321,10 +326,13 @@ class LabelFlipRidgeClassifier(CertifiedClassifierMixin, BaseEstimator):
             return 0.5 * (self._contrast * (scores[:, 1] - scores[:, 0]) + excess)
         return self._contrast * scores + replace * (1.0 + np.reshape(excess, (-1, 1))) - 0.5
 
-    def _top(self, decision) -> np.ndarray:
-        if decision.ndim == 1:
-            return (decision > 0.0).astype(np.int64)
-        return decision.argmax(axis=1)
+    def _top(self, scores) -> np.ndarray:
+        """Return the number of the class of the largest mean score."""
+        if self.classes_.size == 2:
+            return (self._mean_scores(scores) > 0.0).astype(np.int64)
+        # The means rise with the scores. They are sums with a constant, in whose rounding the
+        # difference of very small scores would be lost.
+        return scores.argmax(axis=1)
 
     def predict(self, X):
         """Return the class of the largest mean score under label noise.
@@ -339,7 +347,7 @@ class LabelFlipRidgeClassifier(CertifiedClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples,)
             Labels of `classes_`; ties go to the first one. Nothing here abstains; see `certify`.
         """
-        top = self._top(self.decision_function(X))
+        top = self._top(self._scores_of(self._checked(X))[0])
         return self.classes_[top]
 
     def certify(self, X, *, return_bounds=False) -> CertifiedPrediction | CertifiedBounds:
@@ -396,10 +404,10 @@ def _certify_batch(model: LabelFlipRidgeClassifier, X):
     from ._kernels import certify_rows, rounding_charges
     from ._radii import sign_cumulants
 
-    decision, z = model._decide(X)
-    if not np.all(np.isfinite(decision)):
+    scores, z = model._scores_of(X)
+    if not np.all(np.isfinite(scores)):
         raise ValueError("X must hold numbers whose scores are finite. They overflow.")
-    top = model._top(decision)
+    top = model._top(scores)
     n_rows, n_classes = model.n_samples_fit_, model.classes_.size
     charges, flips = np.empty(len(z)), np.empty(len(z), np.int64)
     rounding_charges(z, model._weights.column_sums, n_rows, charges)

@@ -64,7 +64,8 @@ class RowWeights:
 
     def _build_sparse(self, X, sample_weight, alpha) -> None:
         if self._wide:
-            self._rows, self._roots = X, np.sqrt(sample_weight)
+            # A copy: data that are changed in place later must not change the certificates.
+            self._rows, self._roots = X.copy(), np.sqrt(sample_weight)
             self._means = np.asarray(X @ self._mean).reshape(-1)
             gram = self._roots[:, None] * self._dots(X)
             inverse = self._inverse(gram, X.shape[1], alpha)

@@ -377,3 +377,58 @@ def test_weights_that_depend_on_labels_are_refused():
     assert_array_equal(
         model.certify(X_test).radii, some.radii
     )  # weights changed in place later do not matter
+
+
+# --- found by trying to break it ------------------------------------------------------------------
+
+
+def test_tiny_scores_of_several_classes():
+    """Their mean scores round to the same number: the prediction must not look at these."""
+    X = [[0, 0, 2], [0, 0, 3], [2, 0, 0], [3, 0, 0], [0, 0, 1], [0, 0, 2]]
+    X += [[0, 2, 0], [3, 0, 0], [0, 0, 1], [0, 3, 0], [1, 0, 0], [2, 0, 0]]
+    y = np.array([2, 1, 2, 2, 2, 2, 0, 2, 2, 0, 1, 2])
+    x = [[4e-16, 3e-16, 2e-16]]
+    model = LabelFlipRidgeClassifier(fit_intercept=False).fit(X, y)
+    y_pred, radii = model.certify(x)
+    assert (y_pred[0], radii[0]) == (2, 1)
+    for j in range(12):
+        for label in range(3):
+            flipped = y.copy()
+            flipped[j] = label
+            assert clone(model).set_params(classes=[0, 1, 2]).fit(X, flipped).predict(x) == 2
+
+
+def test_sparse_training_data_are_copied():
+    X, y, X_test = blobs(15, 20, 40)
+    rows = sparse.csr_array(X)
+    model = LabelFlipRidgeClassifier().fit(rows, y)
+    before = model.decision_function(X_test)
+    rows.data[:] = 7.0
+    assert_array_equal(model.decision_function(X_test), before)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("q", [0.0, 0.1])
+def test_squares_that_overflow_or_underflow(q, n_classes):
+    X, y, X_test = blobs(16, 80, 4, n_classes)
+    model = LabelFlipRidgeClassifier(q=q, fit_intercept=False).fit(X, y)
+    usual = model.certify(X_test * 1e3)
+    for scale in (1e140, 1e155, 1e300):
+        result = model.certify(X_test * scale)
+        assert_array_equal(result.y_pred, usual.y_pred)
+        if scale < 1e150 and n_classes > 2:
+            assert_array_equal(result.radii, usual.radii)
+        assert (result.radii <= usual.radii + (0 if n_classes > 2 else 2)).all()
+    # A row whose squares underflow does not see what is left of another one.
+    both = np.r_[X_test[:1], np.zeros((1, 4)), X_test[:1] * 1e-200]
+    together = model.certify(both, return_bounds=True)
+    for i in range(3):
+        alone = model.certify(both[i : i + 1], return_bounds=True)
+        assert all(a[0] == t[i] for a, t in zip(alone, together, strict=True))
+
+
+def test_classes_that_cannot_be_sorted():
+    X, y, _ = blobs(17)
+    for bad in ([0, 1, None], [0, "a"]):
+        with pytest.raises(ValueError, match="classes"):
+            LabelFlipRidgeClassifier(classes=bad).fit(X, y)
