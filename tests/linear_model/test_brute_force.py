@@ -42,6 +42,9 @@ from ._oracles import (
     worst_flip_bounds,
 )
 
+# Half a minute of arithmetic that no version of a dependency changes.
+pytestmark = pytest.mark.slow
+
 # Sorted, and no class is its own index.
 LABELS = np.array(["bee", "cat", "dog", "elk", "fox"])
 CERTIFICATES = ("kl", "tight", "exact")
