@@ -92,24 +92,51 @@ def double(x):
     return 2 * x
 
 
-A = np.array([[0.5, -1.25, 3e300], [0.0, -0.0, 2.0**-1074]])
+A = np.array([[0.5, -1.25, 3e30], [0.0, -0.0, 2.0**-1074]])
 RECORDS = np.array([(1, -2.5), (255, 0.1)], dtype=[("a", "u1"), ("b", "<f8")])
 
 # Worked out once, on little-endian Linux with numpy 2.4; no library has a say in them. A change
 # here changes the noise of every ensemble that was ever fitted: give _FORMAT a new number then.
 VECTORS = {
-    "scalars": ([None, True, False, 0, -1, 2**70, 1.5, -0.0, "aé\0", b"\x00b"], ""),
-    "nested": ({"b": [1, (2, {"x": None})], "a": {3, "3", 3.5}, "c": {1: "one", (2, 3): []}}, ""),
-    "floats": (A, ""),
-    "big-endian": (A.astype(">f8"), ""),
-    "columns first": (np.asfortranarray(A), ""),
-    "single": (A.astype("f4"), ""),
-    "integers": (np.arange(-3, 3, dtype="i8").reshape(3, 2), ""),
-    "text": (np.array(["ham", "spam"]), ""),
-    "records": (RECORDS, ""),
-    "objects": (np.array([1, "a", None, (2.5,)], dtype=object), ""),
-    "dates": (np.array(["2020-02-29"], dtype="M8[D]"), ""),
-    "object": (Plain(coef_=A[0], classes_=["ham", "spam"], kind=Colour.RED), ""),
+    "scalars": (
+        [None, True, False, 0, -1, 2**70, 1.5, -0.0, "aé\0", b"\x00b"],
+        "357395c0d173cf0254f2f32dfc236d09710b9f41b161c6f74d1bbd8bfd94104e",
+    ),
+    "nested": (
+        {"b": [1, (2, {"x": None})], "a": {3, "3", 3.5}, "c": {1: "one", (2, 3): []}},
+        "62e1a28bb43831a0dd58e437e9ea5575ddcf061adb6d7d18056cfdd410fb0a66",
+    ),
+    "floats": (A, "8f46b80754d74d88b3a876b3fcc221123fcddafcb1683ecf8b5e89c2c130034d"),
+    "big-endian": (
+        A.astype(">f8"),
+        "8f46b80754d74d88b3a876b3fcc221123fcddafcb1683ecf8b5e89c2c130034d",
+    ),
+    "columns first": (
+        np.asfortranarray(A),
+        "8f46b80754d74d88b3a876b3fcc221123fcddafcb1683ecf8b5e89c2c130034d",
+    ),
+    "single": (A.astype("f4"), "b52e4ac4630d061d0c7befd93ce7377d4c08cbe703c1f3445e37860e28d00135"),
+    "integers": (
+        np.arange(-3, 3, dtype="i8").reshape(3, 2),
+        "93777d744306ea428b6f7b3bd963dd89fe74dabe459eb11f6a1f347a860e307c",
+    ),
+    "text": (
+        np.array(["ham", "spam"]),
+        "43df7f2cd3738f527c588cb0e5e879db7bb11c42b766d667594184855ab4c9b4",
+    ),
+    "records": (RECORDS, "8f3ae008e72a084acaca79853dc2f2a68b2a8e9bbaaa74b4b05f9a0cc74cd2bb"),
+    "objects": (
+        np.array([1, "a", None, (2.5,)], dtype=object),
+        "87b49c138ec041f8ce19daaca9a24bfd19d3442ed41d6357402570c3fa4c967e",
+    ),
+    "dates": (
+        np.array(["2020-02-29"], dtype="M8[D]"),
+        "be63b7048cc1e7bfbacc0d710790c3a47e9e008c0ff418047c9f725c35611ba4",
+    ),
+    "object": (
+        Plain(coef_=A[0], classes_=["ham", "spam"], kind=Colour.RED),
+        "e968e75cd42c7c8a101a4e4e96f6359fc449cc61a81f8d8d810fa1dea4b97fac",
+    ),
 }
 
 
@@ -119,7 +146,7 @@ def test_fixed_vectors(name):
     assert digest(state).hex() == expected
 
 
-# --- a second implementation, straight from the description of the encoding -------------------------
+# --- a second implementation, straight from the description of the encoding -----------------------
 
 
 def size(n):
@@ -297,7 +324,7 @@ def test_tells_apart(states):
     assert [digest(pickle.loads(pickle.dumps(state))) for state in states] == found
 
 
-# --- what is layout and not state -------------------------------------------------------------------
+# --- what is layout and not state -----------------------------------------------------------------
 
 
 def garbage_in_the_padding(seed):
@@ -400,7 +427,7 @@ def test_the_version_of_scikit_learn_has_no_say(monkeypatch):
     assert digest(model) == before
 
 
-# --- fitted estimators ------------------------------------------------------------------------------
+# --- fitted estimators ----------------------------------------------------------------------------
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 4))
@@ -433,13 +460,18 @@ def columns(scaled, logged, encoded):
 
 
 def every_classifier():
+    found = {}
     for name, cls in all_estimators("classifier"):
-        model = cls(*[FIRST[name]] if name in FIRST else [])
+        with warnings.catch_warnings():
+            # Some say when they are made that they will go.
+            warnings.simplefilter("ignore", FutureWarning)
+            model = cls(*[FIRST[name]] if name in FIRST else [])
         params = model.get_params(deep=False)
         changes = {k: v for k, v in SMALLER.items() if isinstance(params.get(k), int)}
         if "random_state" in params:
             changes["random_state"] = 0
-        yield name, model.set_params(**changes), np.abs(X)
+        found[name] = model.set_params(**changes), np.abs(X)
+    return found
 
 
 MORE = {
@@ -454,7 +486,7 @@ MORE = {
     "pipeline": (make_pipeline(columns([0, 1], [2], [3]), LINEAR), MIXED),
     "pipeline of a frame": (make_pipeline(columns(["a", "b"], ["c"], ["d"]), LINEAR), FRAME),
 }
-MODELS = {name: (model, data) for name, model, data in every_classifier()} | MORE
+MODELS = every_classifier() | MORE
 STORED_BY_SKOPS = [
     *["LogisticRegression", "GaussianNB", "SVC", "NuSVC", "LinearSVC", "AdaBoostClassifier"],
     *["DecisionTreeClassifier", "ExtraTreeClassifier", "RandomForestClassifier"],
@@ -473,6 +505,8 @@ def fitted(name):
         return clone(model).fit(data, y)
 
 
+# Classes that will go say so when an object of theirs is made, by pickle too.
+@pytest.mark.filterwarnings("ignore:Class .* is deprecated:FutureWarning")
 @pytest.mark.parametrize("name", MODELS)
 def test_stored_and_used_models_keep_their_digest(name):
     model, data = fitted(name), MODELS[name][1]
@@ -511,6 +545,27 @@ def test_skops(name):
     data = skops.io.dumps(model)
     loaded = skops.io.loads(data, trusted=skops.io.get_untrusted_types(data=data))
     assert digest(loaded) == digest(model)
+
+
+def test_torch_networks():
+    torch = pytest.importorskip("torch", reason="the extra [torch] is not installed")
+    from skorch import NeuralNetClassifier
+
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
+    net = NeuralNetClassifier(layers, max_epochs=2, criterion=torch.nn.CrossEntropyLoss, verbose=0)
+    net.fit(X.astype("f4"), Y)
+    before = digest(net)
+    loaded = pickle.loads(pickle.dumps(net))
+    assert digest(loaded) == before
+    net.predict(X.astype("f4"))
+    assert digest(net) == before
+    with torch.no_grad():
+        weights = loaded.module_[2].weight.numpy()
+        weights[1, 2] = np.nextafter(weights[1, 2], np.float32(np.inf))
+    assert digest(loaded) != before
+    with pytest.raises(DigestError, match="has no numpy array"):
+        digest([torch.zeros(2, dtype=torch.bfloat16)])
 
 
 def test_another_process_finds_the_same_digests(tmp_path):
@@ -572,7 +627,7 @@ def test_one_ulp_changes_the_digest(name):
     assert digest(model) != before
 
 
-# --- what cannot be walked over ---------------------------------------------------------------------
+# --- what cannot be walked over -------------------------------------------------------------------
 
 
 def local_function():
@@ -620,7 +675,10 @@ FAILURES = {
         "Pipeline: steps[1][1].func, of type builtins.function, cannot be imported",
     ),
     "local function": (lambda: {"f": local_function()}, "['f'], of type builtins.function"),
-    "local class": (lambda: [0, local_class()], "[1], of type"),
+    "local class": (
+        lambda: [0, local_class()],
+        "[1] (its arguments)[0], of type builtins.type, cannot be imported as 'local_class",
+    ),
     "another of that name": (impostor, "the object itself, of type builtins.function"),
     "a kernel": (
         lambda: Plain(estimators_=[0, 1, 2, Plain(kernel=lambda a, b: a)]),
@@ -639,9 +697,7 @@ FAILURES = {
         lambda: (lambda a: a.__setitem__(0, a) or a)(np.empty(1, object)),
         "[0], of type numpy.ndarray, contains itself",
     ),
-    "in a set": (lambda: {"s": {1, local_class}}, "of type builtins.function")
-    if False
-    else (lambda: {3: local_function()}, "[3], of type builtins.function"),
+    "under a number": (lambda: {3: local_function()}, "[3], of type builtins.function"),
     "deep": (deep, "the object itself, of type builtins.list, is nested too deeply"),
 }
 
