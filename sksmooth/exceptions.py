@@ -8,6 +8,7 @@ The tree, with the built-in class that each one also is::
     ├── TooFewDrawsError                (ValueError)
     ├── MissingExtraError               (ImportError)
     ├── DatasetError                    (OSError)
+    ├── DigestError                     (TypeError)
     └── NotCertifiableError             (TypeError)
     SksmoothWarning                     (UserWarning)
     ├── UncoveredParameterWarning
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 __all__ = [
     "DatasetError",
+    "DigestError",
     "InvalidBoundError",
     "MissingExtraError",
     "NotCertifiableError",
@@ -90,6 +92,19 @@ class DatasetError(SksmoothError, OSError):
     --------
     >>> from sksmooth.exceptions import DatasetError
     >>> issubclass(DatasetError, OSError)
+    True
+    """
+
+
+class DigestError(SksmoothError, TypeError):
+    """Something inside a trained model has no state from which a digest could be computed.
+
+    The message names the place inside the model.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import DigestError
+    >>> issubclass(DigestError, TypeError)
     True
     """
 

@@ -11,6 +11,7 @@ from sksmooth import exceptions
 from sksmooth._extras import import_extra
 from sksmooth.exceptions import (
     DatasetError,
+    DigestError,
     InvalidBoundError,
     MissingExtraError,
     NotCertifiableError,
@@ -28,6 +29,7 @@ PARENTS = {
     TooFewDrawsError: (SksmoothError, ValueError),
     MissingExtraError: (SksmoothError, ImportError),
     DatasetError: (SksmoothError, OSError),
+    DigestError: (SksmoothError, TypeError),
     NotCertifiableError: (SksmoothError, TypeError),
     SksmoothWarning: (UserWarning,),
     UncoveredParameterWarning: (SksmoothWarning,),
