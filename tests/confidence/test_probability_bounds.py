@@ -2,8 +2,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import product
-from math import ceil, comb, factorial, log, sqrt
+from math import ceil, log, sqrt
 
 import mpmath
 import numpy as np
@@ -15,226 +14,7 @@ from scipy.stats import norm, poisson
 from sksmooth.confidence import clopper_pearson, hoeffding, probability_bounds
 from sksmooth.exceptions import TooFewDrawsError
 
-ERRORS = [0.4, 0.05, 0.0005]
-
-
-def tail_at_least(k, n, p):
-    """P(Bin(n, p) >= k) for the exact rational value of the float p."""
-    num, den = Fraction(p).as_integer_ratio()
-    total = sum(comb(n, j) * num**j * (den - num) ** (n - j) for j in range(k, n + 1))
-    return Fraction(total, den**n)
-
-
-def tail_at_least_mp(k, n, p):
-    """The same for large n with k above the mean: 50-digit terms until they stop counting."""
-    with mpmath.workdps(50):
-        p = mpmath.mpf(p)
-        term = mpmath.binomial(n, k) * p**k * (1 - p) ** (n - k)
-        total, j = mpmath.mpf(0), k
-        while j <= n and term > total * mpmath.mpf(10) ** -30:
-            total += term
-            term *= p / (1 - p) * (n - j) / (j + 1)
-            j += 1
-        return total
-
-
-def multinomial(n, p):
-    """All outcomes of n votes (a last entry of p may stand for votes for nobody), with chances."""
-    outcomes = [c for c in product(range(n + 1), repeat=len(p) - 1) if sum(c) <= n]
-    outcomes = [(*c, n - sum(c)) for c in outcomes]
-    chances = []
-    for counts in outcomes:
-        ways, weight = factorial(n), 1.0
-        for c, q in zip(counts, p, strict=True):
-            ways //= factorial(c)
-            weight *= q**c
-        chances.append(ways * weight)
-    return np.array(outcomes), np.array(chances)
-
-
-# --- clopper_pearson -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("n", [1, 2, 3, 7, 20, 60])
-def test_clopper_pearson_lower_defining_inequality_in_exact_arithmetic(n, error):
-    k = np.arange(n + 1)
-    lower = clopper_pearson((k, n), error=error)
-    assert lower[0] == 0
-    for count, x in zip(k[1:], lower[1:], strict=True):
-        exact = tail_at_least(int(count), n, float(x))
-        # One-sided without tolerance; the other side allows the two documented charges of
-        # 1e-9 + 1e-15 n each, with a factor 2 of room.
-        assert exact <= Fraction(error)
-        assert exact >= Fraction(error * (1 - 4.1e-9))
-
-
-@pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("n", [1, 2, 3, 7, 20, 60])
-def test_clopper_pearson_upper_defining_inequality_in_exact_arithmetic(n, error):
-    k = np.arange(n + 1)
-    upper = clopper_pearson((k, n), error=error, side="upper")
-    assert upper[-1] == 1
-    for count, x in zip(k[:-1], upper[:-1], strict=True):
-        # P(Bin(n, x) <= k) = P(Bin(n, 1 - x) >= n - k), and 1 - Fraction(x) is exact.
-        exact = tail_at_least(n - int(count), n, 1 - Fraction(float(x)))
-        assert exact <= Fraction(error)
-        assert exact >= Fraction(error * (1 - 4.1e-9))
-
-
-@pytest.mark.parametrize("error", [0.05, 5e-4, 1e-6, 1e-12, 1e-30, 1e-100])
-@pytest.mark.parametrize(
-    ("k", "n"),
-    [
-        (600, 1000),
-        (999, 1000),
-        (1000, 1000),
-        (20, 100_000),
-        (50_300, 100_000),
-        (99_000, 100_000),
-        (99_999, 100_000),
-        (100_000, 100_000),
-    ],
-)
-def test_clopper_pearson_large_n_against_mpmath(k, n, error):
-    lower = float(clopper_pearson((k, n), error=error))
-    exact = tail_at_least_mp(k, n, lower)
-    assert error * (1 - 5e-9) <= exact <= error
-    # The tail, as the upper bound of the n - k others: 1 - tail is formed with 50 digits.
-    tail = float(clopper_pearson((n - k, n), error=error, side="upper"))
-    with mpmath.workdps(50):
-        exact = tail_at_least_mp(k, n, 1 - mpmath.mpf(tail))
-    # Next to 1 a float step of 2**-53 matters: d log(exact) / d log(1 - tail) is at most k.
-    assert error * (1 - 5e-9 - k * 2.0**-52 / lower) <= exact <= error
-
-
-def test_clopper_pearson_from_draws_counts_along_the_last_axis():
-    draws = np.array([[0, 1, 1, 1], [0, 0, 0, 1]], dtype=bool)
-    np.testing.assert_array_equal(
-        clopper_pearson(draws, error=0.1), clopper_pearson(([3, 1], 4), error=0.1)
-    )
-    with pytest.raises(ValueError, match="hard votes"):
-        clopper_pearson([0.5, 0.5, 1.0], error=0.1)
-
-
-def test_bisection_takes_over_from_a_bad_quantile(monkeypatch):
-    from sksmooth import confidence
-
-    cases = (np.array([3, 400, 999]), np.array([10, 1000, 1000]))
-    expected = {s: clopper_pearson(cases, error=0.01, side=s) for s in ("lower", "upper")}
-    for wrong in (np.nan, 0.0, 1.0):
-        monkeypatch.setattr(confidence, "_quantile", lambda f, q, a, b, w=wrong: np.full_like(q, w))
-        lower = clopper_pearson(cases, error=0.01)
-        upper = clopper_pearson(cases, error=0.01, side="upper")
-        # A wrong value on the safe side is confirmed and kept; one on the other side is replaced.
-        if wrong == 0.0:
-            np.testing.assert_array_equal(lower, 0.0)
-        else:
-            np.testing.assert_allclose(lower, expected["lower"], rtol=1e-8)
-            assert all(
-                tail_at_least(int(k), int(n), float(x)) <= Fraction(0.01)
-                for k, n, x in zip(*cases, lower, strict=True)
-            )
-        if wrong == 1.0:
-            np.testing.assert_array_equal(upper, 1.0)
-        else:
-            np.testing.assert_allclose(upper, expected["upper"], rtol=1e-8)
-
-
-# --- hoeffding -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("error", ERRORS)
-def test_hoeffding_is_eq_27_rounded_outwards(error):
-    with mpmath.workdps(40):
-        for k, n in [(0, 5), (3, 10), (10, 10), (990, 1000), (99_000, 100_000)]:
-            width = mpmath.sqrt(mpmath.log(1 / mpmath.mpf(error)) / (2 * n))
-            below, above = mpmath.mpf(k) / n - width, mpmath.mpf(k) / n + width
-            lower = float(hoeffding((k, n), error=error))
-            upper = float(hoeffding((k, n), error=error, side="upper"))
-            # 16 + 4 epsilon of values of at most 1.1 are charged.
-            assert max(below, 0) - 1e-14 <= lower <= max(below, 0)
-            assert min(above, 1) <= upper <= min(above + 1e-14, 1)
-
-
-def test_hoeffding_scores_are_averaged_over_the_last_axis():
-    scores = np.random.default_rng(0).uniform(size=(3, 500))
-    mean = [float(sum(map(Fraction, row)) / 500) for row in scores]
-    width = sqrt(log(1 / 0.01) / 1000)
-    lower = hoeffding(scores, error=0.01)
-    # The charge for the sum: n epsilon = 1.1e-13.
-    np.testing.assert_allclose(lower, np.array(mean) - width, rtol=0, atol=2e-13)
-    assert np.all(lower <= np.array(mean) - width)
-    upper = hoeffding(scores, error=0.01, side="upper")
-    np.testing.assert_allclose(upper, np.array(mean) + width, rtol=0, atol=2e-13)
-
-
-def test_hoeffding_is_never_sharper_than_clopper_pearson():
-    # The proof that "selection" is valid with Hoeffding rests on this.
-    k = np.arange(201)
-    for error in [*ERRORS, 1e-9]:
-        assert np.all(hoeffding((k, 200), error=error) <= clopper_pearson((k, 200), error=error))
-        upper = hoeffding((k, 200), error=error, side="upper")
-        assert np.all(upper >= clopper_pearson((k, 200), error=error, side="upper"))
-
-
-@pytest.mark.parametrize("bound", [clopper_pearson, hoeffding])
-@pytest.mark.parametrize(
-    ("data", "error", "side", "message"),
-    [
-        ((3, 2), 0.1, "lower", r"successes must be in \[0, n_drawn\]; got 3 of 2"),
-        ((-1, 2), 0.1, "lower", "got -1 of 2"),
-        ((np.nan, 2), 0.1, "lower", "successes must be"),
-        ((0, 0), 0.1, "lower", "n_drawn must be a whole number >= 1"),
-        ((0, 2.5), 0.1, "lower", "n_drawn must be a whole number >= 1"),
-        ((1, 2, 3), 0.1, "lower", "length 3"),
-        ([3, 10], 0.1, "lower", r"draws must be in \[0, 1\]; got 3"),
-        ([], 0.1, "lower", "at least one draw"),
-        ((1, 2), 0.0, "lower", r"error must be in \[1e-100, 1\); got 0"),
-        ((1, 2), 1.0, "lower", "got 1"),
-        ((1, 2), np.nan, "lower", "got nan"),
-        ((1, 2), 0.1, "both", "side must be"),
-        ((1, 2), 0.1, ["lower"], "side must be"),
-        ((0, 2**53), 0.1, "lower", r"below 2\*\*53"),
-        ((2**62, 2**63 - 1), 0.1, "lower", r"below 2\*\*53"),
-        ((10**400, 3), 0.1, "lower", "successes must be"),
-        ((0, np.inf), 0.1, "lower", "n_drawn must be a whole number"),
-        ([[0, 1], [1]], 0.1, "lower", "data must be an array of real numbers"),
-    ],
-)
-def test_single_bounds_refuse(bound, data, error, side, message):
-    with pytest.raises(ValueError, match=message):
-        bound(data, error=error, side=side)
-
-
-@pytest.mark.parametrize("bound", [clopper_pearson, hoeffding])
-@pytest.mark.parametrize(
-    ("data", "error", "message"),
-    [
-        ((1j, 2), 0.1, "successes must be real numbers"),
-        (("1", 2), 0.1, "successes must be real numbers"),
-        ((1, None), 0.1, "n_drawn must be real numbers"),
-        ([0, 1j], 0.1, "data must be real numbers"),
-        (np.ma.masked_array([0, 1], mask=[0, 1]), 0.1, "data must not be a masked array"),
-        ((1, 2), "0.1", "error must be real numbers"),
-        ((1, 2), 0.1 + 0j, "error must be real numbers"),
-    ],
-)
-def test_single_bounds_refuse_other_kinds(bound, data, error, message):
-    with pytest.raises(TypeError, match=message):
-        bound(data, error=error)
-
-
-def test_clopper_pearson_stops_where_it_was_verified():
-    assert clopper_pearson((5_000_000, 10_000_000), error=0.01) < 0.5
-    with pytest.raises(ValueError, match="verified for n_drawn up to 10000000; got 1e"):
-        clopper_pearson((5_000_000, 10_000_001), error=0.01)
-    with pytest.raises(ValueError, match="verified for n_drawn up to 10000000"):
-        clopper_pearson(([1, 5], [10, 10_000_001]), error=0.01, side="upper")
-    with pytest.raises(ValueError, match="verified for n_drawn up to 10000000"):
-        probability_bounds([[10_000_000, 1]])
-    assert probability_bounds([[10_000_000, 1]], bound="hoeffding").p_a[0] > 0.999
-
+from ._oracles import multinomial, tail_at_least, tail_at_least_mp
 
 # --- probability_bounds: coverage, computed exactly ----------------------------------------------
 
@@ -791,10 +571,10 @@ def test_votes_of_other_types_that_hold_whole_numbers_are_read():
 
 def test_error_per_statement_is_never_rounded_up():
     # A unit in the last place is below what any bound shows; the exact share is the oracle.
-    from sksmooth.confidence import _error_per_statement
+    from sksmooth.confidence._levels import error_per_statement
 
     for level in ("0.9", "0.95", "0.99", "0.999", "0.9999", "0.3"):
         for m in (1, 3, 7, 1000):
             exact = (1 - Fraction(level)) / m
-            error = _error_per_statement(float(level), m)
+            error = error_per_statement(float(level), m)
             assert exact * (1 - Fraction(1, 2**51)) <= Fraction(error) <= exact
