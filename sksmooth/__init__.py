@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from . import attacks as attacks
     from . import confidence as confidence
     from . import datasets as datasets
+    from . import ensemble as ensemble
     from . import exceptions as exceptions
     from . import linear_model as linear_model
     from . import metrics as metrics
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from ._certified import ThreatModel as ThreatModel
     from ._certified import certify as certify
     from ._show_versions import show_versions as show_versions
+    from .ensemble import RABEnsembleClassifier as RABEnsembleClassifier
     from .linear_model import LabelFlipRidgeClassifier as LabelFlipRidgeClassifier
     from .neighbors import SmoothedKNNClassifier as SmoothedKNNClassifier
 
 # Public name -> the module that defines it. A new estimator is one line here.
 _HOME = {
     "LabelFlipRidgeClassifier": "linear_model",
+    "RABEnsembleClassifier": "ensemble",
     "SmoothedKNNClassifier": "neighbors",
     "ThreatModel": "_certified",
     "certify": "_certified",
@@ -43,6 +46,7 @@ _SUBMODULES = (
     "attacks",
     "confidence",
     "datasets",
+    "ensemble",
     "exceptions",
     "linear_model",
     "metrics",

@@ -247,6 +247,49 @@ def check_n_poisoned(n_poisoned: Any, n_samples: int) -> int | None:
     return int(n_poisoned)
 
 
+def encode_labels(y: Any, classes: Any, owner: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted classes, and the training labels as their numbers.
+
+    `classes` is the parameter of that name of the estimator `owner`: a list, or None to read the
+    classes from `y`.
+    """
+    found, labels = np.unique(y, return_inverse=True)
+    if classes is None:
+        known = found
+    else:
+        try:
+            known = np.unique(np.asarray(classes))
+        except TypeError:
+            known = np.empty(0)
+        if np.ndim(classes) != 1 or known.size < len(classes):
+            raise ValueError(
+                f"classes must be a list of different classes that can be sorted. Got {classes!r}."
+            )
+        unknown = sorted(set(found.tolist()) - set(known.tolist()))
+        if unknown:
+            raise ValueError(
+                f"classes must contain every training label. Got classes={classes!r} and "
+                f"labels {unknown!r} that are not among them."
+            )
+        labels = np.searchsorted(known, found)[labels]
+    if known.size < 2:
+        raise ValueError(
+            f"{owner} needs at least 2 classes. Got 1 class: {known.tolist()[0]!r}. Name all "
+            "classes with the parameter classes."
+        )
+    return known, labels.reshape(-1).astype(np.int64, copy=False)
+
+
+def check_weights_ignore_labels(weights: np.ndarray, labels: np.ndarray) -> None:
+    """Refuse weights that are a function of the labels: whoever changes labels would move them."""
+    of_class = [np.unique(weights[labels == c]) for c in np.unique(labels)]
+    if all(w.size == 1 for w in of_class) and np.unique(weights).size > 1:
+        raise ValueError(
+            "sample_weight must not depend on the labels: whoever changes labels would change "
+            "the weights too, and no certificate covers that. Got one weight per class."
+        )
+
+
 def certify(estimator: Any, X: Any, **certify_params: Any) -> CertifiedPrediction | CertifiedBounds:
     """Certify predictions of an estimator that may be wrapped in pipelines and searches.
 

@@ -11,6 +11,8 @@ The tree, with the built-in class that each one also is::
     ├── DigestError                     (TypeError)
     └── NotCertifiableError             (TypeError)
     SksmoothWarning                     (UserWarning)
+    ├── FailedMembersWarning
+    ├── OptionalStoppingWarning
     ├── UncoveredParameterWarning
     └── UncoveredPreprocessingWarning
 
@@ -24,9 +26,11 @@ from __future__ import annotations
 __all__ = [
     "DatasetError",
     "DigestError",
+    "FailedMembersWarning",
     "InvalidBoundError",
     "MissingExtraError",
     "NotCertifiableError",
+    "OptionalStoppingWarning",
     "SksmoothError",
     "SksmoothWarning",
     "TooFewDrawsError",
@@ -127,6 +131,33 @@ class SksmoothWarning(UserWarning):
     --------
     >>> from sksmooth.exceptions import SksmoothWarning
     >>> issubclass(SksmoothWarning, UserWarning)
+    True
+    """
+
+
+class FailedMembersWarning(SksmoothWarning):
+    """Some members of an ensemble failed to train.
+
+    They count as drawn and vote for nobody, so certificates stay valid and become smaller.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import FailedMembersWarning, SksmoothWarning
+    >>> issubclass(FailedMembersWarning, SksmoothWarning)
+    True
+    """
+
+
+class OptionalStoppingWarning(SksmoothWarning):
+    """An ensemble that grew is certified by a bound for a number of members fixed beforehand.
+
+    Whoever looks at the votes and trains more members until they please gives such a bound more
+    chances to be wrong than it was made for. A confidence sequence (``bound="anytime"``) holds.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import OptionalStoppingWarning, SksmoothWarning
+    >>> issubclass(OptionalStoppingWarning, SksmoothWarning)
     True
     """
 

@@ -12,9 +12,11 @@ from sksmooth._extras import import_extra
 from sksmooth.exceptions import (
     DatasetError,
     DigestError,
+    FailedMembersWarning,
     InvalidBoundError,
     MissingExtraError,
     NotCertifiableError,
+    OptionalStoppingWarning,
     SksmoothError,
     SksmoothWarning,
     TooFewDrawsError,
@@ -32,6 +34,8 @@ PARENTS = {
     DigestError: (SksmoothError, TypeError),
     NotCertifiableError: (SksmoothError, TypeError),
     SksmoothWarning: (UserWarning,),
+    FailedMembersWarning: (SksmoothWarning,),
+    OptionalStoppingWarning: (SksmoothWarning,),
     UncoveredParameterWarning: (SksmoothWarning,),
     UncoveredPreprocessingWarning: (SksmoothWarning,),
 }

@@ -26,6 +26,8 @@ from .._certified import (
     CertifiedClassifierMixin,
     CertifiedPrediction,
     ThreatModel,
+    check_weights_ignore_labels,
+    encode_labels,
 )
 from ..exceptions import UncoveredParameterWarning
 from ..smoothing import CategoricalNoise
@@ -200,7 +202,7 @@ class LabelFlipRidgeClassifier(CertifiedClassifierMixin, BaseEstimator):
 
         X, y = validate_data(self, X, y, dtype=np.float64, order="C", accept_sparse="csr")
         check_classification_targets(y)
-        self.classes_, labels = self._encode(y)
+        self.classes_, labels = encode_labels(y, self.classes, type(self).__name__)
         q, n_classes = float(self.q), self.classes_.size
         if q == 0.0 and self.certificate != "exact":
             raise ValueError(
@@ -229,48 +231,13 @@ class LabelFlipRidgeClassifier(CertifiedClassifierMixin, BaseEstimator):
         )
         return self
 
-    def _encode(self, y) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sorted classes, and the training labels as their numbers."""
-        found, labels = np.unique(y, return_inverse=True)
-        if self.classes is None:
-            classes = found
-        else:
-            try:
-                classes = np.unique(np.asarray(self.classes))
-            except TypeError:
-                classes = np.empty(0)
-            if np.ndim(self.classes) != 1 or classes.size < len(self.classes):
-                raise ValueError(
-                    "classes must be a list of different classes that can be sorted. Got "
-                    f"{self.classes!r}."
-                )
-            unknown = sorted(set(found.tolist()) - set(classes.tolist()))
-            if unknown:
-                raise ValueError(
-                    f"classes must contain every training label. Got classes={self.classes!r} and "
-                    f"labels {unknown!r} that are not among them."
-                )
-            labels = np.searchsorted(classes, found)[labels]
-        if classes.size < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs at least 2 classes. Got 1 class: "
-                f"{classes.tolist()[0]!r}. Name all classes with the parameter classes."
-            )
-        return classes, labels.reshape(-1).astype(np.int64, copy=False)
-
     def _checked_weights(self, sample_weight, X, labels) -> np.ndarray:
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
         if not (np.all(weights >= 0.0) and np.any(weights > 0.0)):
             raise ValueError("sample_weight must not be negative, nor zero for all rows.")
         # A copy: weights that are changed in place later must not change the certificates.
         weights = weights.copy()
-        present = np.unique(labels)
-        of_class = [np.unique(weights[labels == c]) for c in present]
-        if all(w.size == 1 for w in of_class) and np.unique(weights).size > 1:
-            raise ValueError(
-                "sample_weight must not depend on the labels: whoever changes labels would change "
-                "the weights too, and no certificate covers that. Got one weight per class."
-            )
+        check_weights_ignore_labels(weights, labels)
         return weights
 
     def _alpha(self, X, labels, n_classes):

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Training members until an asked radius is settled, by a confidence sequence."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..confidence import anytime
+from ..exceptions import TooFewDrawsError
+from ..smoothing._bounds import TAIL_FLOOR
+from ._votes import EnsembleVotes
+
+# The first look, and how much the ensemble grows from one to the next: looking costs little, and
+# at most a tenth of the members is trained in vain.
+_FIRST_LOOK, _GROWTH = 16, 1.1
+
+
+class Settled(NamedTuple):
+    """What `fit_until_settled` returns.
+
+    Attributes
+    ----------
+    n_estimators : int
+        Number of members trained.
+    certified : ndarray of bool of shape (n_rows,)
+        Rows that are certified at the asked radius.
+    refuted : ndarray of bool of shape (n_rows,)
+        Rows of which it is known, at the confidence level, that they cannot be certified at it
+        with any number of members.
+    """
+
+    n_estimators: int
+    certified: np.ndarray
+    refuted: np.ndarray
+
+
+def fit_until_settled(
+    ensemble: Any, X, y, X_test, radius, n_flips, n_poisoned, sample_weight, fit_params
+) -> Settled:
+    """See `RABEnsembleClassifier.fit_until_settled`."""
+    ensemble._validate_params()
+    if ensemble.bound != "anytime":
+        raise ValueError(
+            "bound must be 'anytime' to stop by a look at the votes: no other bound stays valid. "
+            f"Got {ensemble.bound!r}."
+        )
+    if not isinstance(radius, numbers.Real) or not 0.0 <= float(radius) < math.inf:
+        raise ValueError(f"radius must be a finite number of at least 0. Got {radius!r}.")
+    if np.ndim(n_flips) != 0:
+        raise ValueError(f"n_flips must be a single integer here. Got {n_flips!r}.")
+    limit = ensemble.n_estimators
+    n_old = ensemble._n_kept()
+    target = max(n_old, min(_FIRST_LOOK, limit))
+    features = data = None
+    while True:
+        ensemble._train(X, y, sample_weight, fit_params, n_old, target)
+        if features is None:
+            features = ensemble._read(X_test)
+        new = ensemble._votes(features, first=0 if data is None else n_old)
+        if data is None:
+            data = new
+        elif ensemble.voting == "hard":
+            data = data + new
+        else:
+            data = np.concatenate([data, new], axis=-1)
+        n_old = target
+        certified, refuted = _settled(
+            ensemble, ensemble._wrap(data), float(radius), n_flips, n_poisoned
+        )
+        if np.all(certified | refuted) or target >= limit:
+            return Settled(target, certified, refuted)
+        target = min(limit, max(target + 1, math.ceil(_GROWTH * target)))
+
+
+def _settled(
+    ensemble: Any, votes: EnsembleVotes, radius: float, n_flips: int, n_poisoned: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    totals = np.sort(votes.totals(holdout=False), axis=1)
+    certified = np.zeros(len(totals), dtype=bool)
+    try:
+        result = ensemble.certify_votes(votes, n_flips=n_flips, n_poisoned=n_poisoned)
+        certified = result.radii >= radius
+    except TooFewDrawsError:  # so far
+        pass
+    # The best that could be true: the most probable class has at most as many votes as the top one.
+    error = (1.0 - ensemble.confidence_level) / ensemble.n_statements
+    n_drawn: Any = votes.n_drawn
+    p_a = anytime((totals[:, -1], n_drawn), error=error, side="upper")
+    tail_a = np.maximum(1.0 - p_a, TAIL_FLOOR)
+    p_b = tail_a
+    if ensemble.two_sided:
+        rival = anytime((totals[:, -2], n_drawn), error=error, side="lower")
+        p_b = np.clip(rival, TAIL_FLOOR, tail_a)
+    best = ensemble._radii(tail_a, p_b, n_flips, n_poisoned)
+    return certified, ~certified & (best < radius)

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How one member is made: its streams, its noise, its training; and many of them in parallel.
+
+Every member has three child streams of its own seed: one for the noise on the training data, one
+for the learner's own randomness, one for the noise on the test input. They are independent: a
+learner that shared a stream with the noise could subtract the noise, and the certificate would be
+void. The training noise is drawn once, before the learner starts, and is all that it ever sees.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from joblib import effective_n_jobs
+from sklearn.base import BaseEstimator, clone
+from sklearn.dummy import DummyClassifier
+from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.parallel import Parallel, delayed
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
+from ..smoothing import CategoricalNoise
+from ._digest import digest
+from ._features import Features
+
+# Members per task are chosen so that a task takes about this long (seconds): the cost of handing
+# out a task and its result, some milliseconds, stays small, and all workers end at about the same
+# time.
+_SECONDS_PER_TASK = 0.25
+
+# Words of 32 bits in a member's seed.
+_SEED_WORDS = 4
+
+
+def member_seeds(entropy: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Return the seeds of members `start` to `stop - 1`, of shape (stop - start, 4).
+
+    A seed depends on the entropy and on the member's number alone, so an ensemble that grows has
+    the members of one that was trained at once.
+    """
+    words = [int(w) for w in entropy]
+    seeds = np.empty((stop - start, _SEED_WORDS), dtype=np.uint32)
+    for i in range(start, stop):
+        sequence = np.random.SeedSequence(words, spawn_key=(i,))
+        seeds[i - start] = sequence.generate_state(_SEED_WORDS, np.uint32)
+    return seeds
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The independent streams of one member."""
+
+    noise: np.random.SeedSequence
+    learner: np.random.SeedSequence
+    test_noise: np.random.SeedSequence
+
+    @classmethod
+    def of(cls, seed: np.ndarray) -> Streams:
+        """Spawn the streams of the member with this seed."""
+        return cls(*np.random.SeedSequence([int(w) for w in seed]).spawn(3))
+
+
+@dataclass(frozen=True)
+class AdditiveNoise:
+    """Additive noise on the columns that get it: how it is drawn, on a grid or not.
+
+    `law` is the noise of the theorem. Its draws are multiplied by `scale`: one standard deviation
+    per feature where the law is that of features in units of sigma.
+    """
+
+    law: Any
+    scale: np.ndarray | None = None
+    grid: float | None = None
+
+    def added_to(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return a noisy copy of `values`, which are on the grid if there is one."""
+        if self.scale is None and self.grid is None:
+            return self.law.draw(values, rng)
+        return values + self.draw(values.shape, rng)
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """Return noise alone."""
+        noise = self.law.draw(np.zeros(shape), rng)
+        if self.scale is not None:
+            noise *= self.scale
+        if self.grid is not None:
+            noise = np.rint(noise / self.grid) * self.grid
+        return noise
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that training a member takes, but for its seed."""
+
+    estimator: Any
+    features: Features
+    labels: np.ndarray  # numbers of classes
+    classes: np.ndarray
+    feature_noise: AdditiveNoise
+    label_noise: CategoricalNoise | None
+    test_noise: str | None
+    fit_params: dict[str, Any]
+
+    def train(self, seed: np.ndarray) -> Member:
+        """Train one member; a failure of the learner is part of the answer."""
+        streams = Streams.of(seed)
+        rng = np.random.default_rng(streams.noise)
+        X = self.features.with_values(self.feature_noise.added_to(self.features.values, rng))
+        labels = (
+            self.labels if self.label_noise is None else self.label_noise.draw(self.labels, rng)
+        )
+        y = self.classes[labels]
+        learner, params = self._learner(labels)
+        try:
+            with global_randomness(randomize(learner, streams.learner)):
+                learner.fit(X, y, **params)
+        except MemoryError:
+            raise  # a machine that is too small says nothing about the learner
+        except Exception as failure:
+            return Member(None, np.zeros(self.n_columns), failure)
+        return Member(learner, self._test_vector(learner, streams), None)
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns that get noise."""
+        return self.features.values.shape[1]
+
+    def _learner(self, labels: np.ndarray) -> tuple[Any, dict[str, Any]]:
+        """Return an untrained learner, and what its `fit` takes beside X and y."""
+        if self.label_noise is not None and np.all(labels == labels[0]):
+            # The noise left one class only, which many classifiers refuse: a vote for that class.
+            return DummyClassifier(strategy="most_frequent"), {}
+        # Copies: what one member does to them in place must not reach the next.
+        params = {k: v.copy() if hasattr(v, "copy") else v for k, v in self.fit_params.items()}
+        return clone(self.estimator), params
+
+    def _test_vector(self, learner: Any, streams: Streams) -> np.ndarray:
+        if self.test_noise is None:
+            return np.zeros(self.n_columns)
+        if self.test_noise == "seed":
+            source = streams.test_noise
+        else:  # RAB, Algorithm 1: the seed is a hash of the trained member
+            source = np.random.SeedSequence(int.from_bytes(digest(learner), "big"))
+        return self.feature_noise.draw((self.n_columns,), np.random.default_rng(source))
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trained member (None if training failed), and what is added to its test inputs."""
+
+    learner: Any
+    test_vector: np.ndarray
+    failure: Exception | str | None
+
+
+def randomize(learner: BaseEstimator, stream: np.random.SeedSequence) -> np.random.SeedSequence:
+    """Set every nested ``random_state`` from the stream; return one for global generators."""
+    parameters, world = stream.spawn(2)
+    names = sorted(
+        name
+        for name in learner.get_params(deep=True)
+        if name == "random_state" or name.endswith("__random_state")
+    )
+    words = parameters.generate_state(len(names), np.uint32)
+    # 31 bits: some learners refuse larger seeds.
+    learner.set_params(**{name: int(w >> 1) for name, w in zip(names, words, strict=True)})
+    return world
+
+
+@contextmanager
+def global_randomness(stream: np.random.SeedSequence) -> Iterator[None]:
+    """Seed the global generators that a learner may use without being told to, for a while."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    words = stream.generate_state(8, np.uint32)
+    np.random.seed(words[:4])
+    random.seed(words[4:].tobytes())
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+
+
+def train_chunk(recipe: Recipe, seeds: np.ndarray) -> list[Member]:
+    """Train a few members one after the other, in one inner thread.
+
+    One thread: members are small, and sums in a fixed order make the answer independent of where
+    it was computed.
+    """
+    with threadpool_limits(limits=1):
+        return _train_all(recipe, seeds)
+
+
+def _train_all(recipe: Recipe, seeds: np.ndarray) -> list[Member]:
+    return [_portable(recipe.train(seed)) for seed in seeds]
+
+
+def _portable(member: Member) -> Member:
+    # Exceptions of other packages need not survive pickling.
+    if not isinstance(member.failure, Exception):
+        return member
+    text = "".join(traceback.format_exception_only(member.failure)).strip()
+    return Member(None, member.test_vector, text)
+
+
+def train_members(
+    recipe: Recipe, seeds: np.ndarray, *, n_jobs: int | None, verbose: int, is_first: bool
+) -> list[Member]:
+    """Train one member per seed, in the order of the seeds whatever the backend."""
+    n_members = len(seeds)
+    with tqdm(total=n_members, disable=not verbose, desc="fit", unit="member") as progress:
+        started = time.perf_counter()
+        with threadpool_limits(limits=1):
+            first = recipe.train(seeds[0])
+        seconds = time.perf_counter() - started
+        if is_first and isinstance(first.failure, InvalidParameterError):
+            raise first.failure  # the same for every member
+        members = [_portable(first)]
+        progress.update()
+        for chunk in _in_parallel(recipe, seeds[1:], seconds, n_jobs):
+            members += chunk
+            progress.update(len(chunk))
+    if is_first and all(member.learner is None for member in members):
+        cause = first.failure if isinstance(first.failure, Exception) else None
+        raise ValueError(
+            f"All {n_members} members failed to fit. The first failure: {members[0].failure}"
+        ) from cause
+    return members
+
+
+def _in_parallel(recipe, seeds, seconds: float, n_jobs: int | None) -> Iterator[list[Member]]:
+    if len(seeds) == 0:
+        return
+    n_workers = effective_n_jobs(n_jobs)
+    size = max(1, int(_SECONDS_PER_TASK / max(seconds, 1e-6)))
+    size = min(size, -(-len(seeds) // n_workers))
+    chunks = [seeds[i : i + size] for i in range(0, len(seeds), size)]
+    if n_workers == 1:
+        with threadpool_limits(limits=1):  # once: it takes milliseconds
+            for chunk in chunks:
+                yield _train_all(recipe, chunk)
+        return
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator")
+    yield from parallel(delayed(train_chunk)(recipe, chunk) for chunk in chunks)
