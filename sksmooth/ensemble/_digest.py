@@ -322,7 +322,7 @@ class _Walk:
         else:
             # __getstate__ would add scikit-learn's version, or skorch's bytes of a pickle.
             state = vars(obj)
-        # Requests for routing, which hold the estimator itself: how `fit` was called, not its fruit.
+        # Requests for routing, which hold the estimator itself, say how `fit` was called.
         state = {k: v for k, v in state.items() if k != "_metadata_request"}
         if isinstance(obj, BaseSearchCV):
             state = {k: v for k, v in state.items() if k != "refit_time_"}

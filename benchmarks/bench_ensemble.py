@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What an ensemble costs beside its members: training, voting, memory.
+
+Both sides of every ratio run in turns in one process, one inner thread each; the figure is the
+median of the pairs. Sizes: ``--members`` 1,000 logistic regressions on Spambase by default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from statistics import median
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+
+from sksmooth import RABEnsembleClassifier
+from sksmooth.datasets import fetch_spambase
+from sksmooth.exceptions import DatasetError
+
+
+def data(folder):
+    emails = fetch_spambase(folder=folder)
+    order = np.random.default_rng(0).permutation(len(emails.target))
+    return np.log1p(emails.data)[order], emails.target[order]
+
+
+def seconds(action):
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def pairs(ours, bare, n_pairs):
+    """Return the median ratio of times taken in turns, and the medians themselves."""
+    times = [(seconds(ours), seconds(bare)) for _ in range(n_pairs)]
+    return median(a / b for a, b in times), *(median(t) for t in zip(*times, strict=True))
+
+
+def training(X, y, n_members, n_pairs):
+    base = LogisticRegression(max_iter=1000)
+
+    def bare():
+        rng = np.random.default_rng(0)
+        return [clone(base).fit(X + rng.standard_normal(X.shape), y) for _ in range(n_members)]
+
+    def ours(n_jobs=None):
+        params = {"n_estimators": n_members, "n_jobs": n_jobs, "random_state": 0}
+        return RABEnsembleClassifier(base, **params).fit(X, y)
+
+    ratio, a, b = pairs(ours, bare, n_pairs)
+    print(f"fit, {n_members} members: {a:.2f} s, bare loop {b:.2f} s, ratio {ratio:.3f} (1.05)")
+    ours(2)  # starts the workers
+    ratio, a, b = pairs(ours, lambda: ours(2), n_pairs)
+    print(f"fit with n_jobs=2: {b:.2f} s, {ratio:.2f} times faster than n_jobs=1 (1.6)")
+
+
+def voting(X, y, name, base, n_members, n_pairs, goal):
+    model = RABEnsembleClassifier(base, n_estimators=n_members, random_state=0).fit(
+        X[1000:], y[1000:]
+    )
+    X_test = X[:1000]
+
+    def bare():
+        for member in model.estimators_:
+            member.predict(X_test)
+
+    ratio, a, b = pairs(lambda: model.certify(X_test), bare, n_pairs)
+    each = 1e3 * b / n_members
+    print(f"certify, {name} ({each:.2f} ms a predict): {a:.2f} s, ratio {ratio:.3f} ({goal})")
+
+
+def settled(X, y):
+    model = RABEnsembleClassifier(
+        LogisticRegression(max_iter=1000), bound="anytime", n_estimators=1000, random_state=0
+    )
+    for radius in (0.1, 0.5, 1.0):
+        known = model.fit_until_settled(X[1000:], y[1000:], X[:100], radius=radius)
+        print(
+            f"radius {radius}: {known.n_estimators} members instead of 1000, "
+            f"{known.certified.sum()} of 100 certified, {known.refuted.sum()} refuted"
+        )
+
+
+def memory(folder, n_members):
+    """Peak of a child process that certifies, less its peak before it does."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--child", f"--members={n_members}"]
+        + ([f"--folder={folder}"] if folder else []),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    print(done.stdout.strip())
+
+
+def child(X, y, n_members):
+    base = LogisticRegression(max_iter=1000)
+    model = RABEnsembleClassifier(base, n_estimators=n_members, random_state=0).fit(X, y)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model.certify(X[:1000])
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        f"peak memory: {after / 1024:.0f} MB, {(after - before) / 1024:.0f} MB of it by certify "
+        "(500)"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--members", type=int, default=1000)
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--folder", help="folder with a local copy of Spambase")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    try:
+        X, y = data(args.folder)
+    except DatasetError as failure:
+        sys.exit(f"skipped: {failure}")
+    if args.child:
+        child(X, y, args.members)
+        return
+    training(X, y, args.members, args.pairs)
+    linear, forest = LogisticRegression(max_iter=1000), RandomForestClassifier(10)
+    voting(X, y, "logistic regression", linear, args.members, args.pairs, 1.25)
+    voting(X, y, "forests of 10 trees", forest, min(100, args.members), args.pairs, 1.1)
+    settled(X, y)
+    memory(args.folder, args.members)
+
+
+if __name__ == "__main__":
+    main()
