@@ -17,6 +17,8 @@ from sksmooth.confidence import (
     probability_bounds,
 )
 
+pytestmark = pytest.mark.slow
+
 RUNS = 2000
 # A bound that is valid exceeds this with probability at most 1e-6 for a fresh seed.
 ALPHA = 0.05

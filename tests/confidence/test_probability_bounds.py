@@ -88,6 +88,7 @@ def least_majority(n, alpha):
     return next(k for k in range(n + 2) if tail_at_least(k, n, 0.5) <= Fraction(alpha) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", ["clopper-pearson", "hoeffding"])
 @pytest.mark.parametrize(("n", "n_classes"), [(15, 2), (12, 3)])
 @pytest.mark.parametrize("alpha", [0.05, 0.2])

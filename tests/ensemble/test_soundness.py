@@ -19,6 +19,8 @@ from sksmooth.smoothing import GaussianNoise, JointNoise
 
 from ._learners import Intervals
 
+pytestmark = pytest.mark.slow
+
 
 def cuts_for(p, scale):
     return tuple(scale * norm.ppf(np.cumsum(p)[:-1]))
@@ -34,7 +36,6 @@ PROBLEMS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize(
     "params",
@@ -95,20 +96,20 @@ def test_members_vote_with_the_probabilities_of_the_closed_form():
     """End to end: trained members, Gaussian noise of the rows, and the exact probabilities."""
     p = [0.2, 0.5, 0.3]
     model = RABEnsembleClassifier(
-        Intervals(cuts=cuts_for(p, 0.5)), n_estimators=2000, random_state=0
+        Intervals(cuts=cuts_for(p, 0.5)), n_estimators=800, random_state=0
     ).fit(np.zeros((4, 1)), [0, 1, 2, 2])
     counts = model.collect_votes([[0.0]]).together()[0]
-    deviation = np.sqrt(2000 * np.array(p) * (1 - np.array(p)))
-    assert np.all(np.abs(counts - 2000 * np.array(p)) < 4.0 * deviation)
+    deviation = np.sqrt(800 * np.array(p) * (1 - np.array(p)))
+    assert np.all(np.abs(counts - 800 * np.array(p)) < 4.0 * deviation)
     # Moved as far as the radius of the exact probabilities along the worst direction, the vote
     # of class 0 in (0.8, 0.2) is a tie: the theorem is met.
     exact = float(GaussianNoise(1.0).radius(0.8))
     for sign, size in ((0.0, 0.0), (1.0, exact)):
         moved = RABEnsembleClassifier(
-            Intervals(cuts=cuts_for([0.8, 0.2], 0.5)), n_estimators=2000, random_state=1
+            Intervals(cuts=cuts_for([0.8, 0.2], 0.5)), n_estimators=800, random_state=1
         ).fit(np.full((4, 1), sign * size / 2.0), [0, 1, 0, 1])
         share = moved.predict_proba([[0.0]])[0, 0]
-        assert abs(share - (0.8 if sign == 0 else 0.5)) < 4.0 * np.sqrt(0.25 / 2000)
+        assert abs(share - (0.8 if sign == 0 else 0.5)) < 4.0 * np.sqrt(0.25 / 800)
 
 
 def test_joint_certificate_against_enumeration():
@@ -147,7 +148,6 @@ def test_joint_certificate_against_enumeration():
     assert held > 300
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["one", "four", "blending", "flips"])
 def test_no_attack_inside_the_radius_certifies_another_class(kind):
     """At the attack's size, nothing that the clean ensemble certifies is certified differently."""
