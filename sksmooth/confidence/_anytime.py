@@ -58,7 +58,9 @@ def anytime(data: ArrayLike, *, error: ArrayLike, side: Side = "lower") -> Float
     ValueError
         If `data`, `error` or `side` is outside these ranges.
 
-    Notes ----- *Validity.* A bet of :math:`\lambda = u / m` turns 1 into
+    Notes
+    -----
+    *Validity.* A bet of :math:`\lambda = u / m` turns 1 into
     :math:`1 + \lambda (X - m)` with a draw X, and
     :math:`(1 + \lambda (1 - m))^X (1 - \lambda m)^{1 - X}` is at most that: a geometric mean is at
     most the arithmetic one. So the integrand, a product of such terms, is a supermartingale if m is

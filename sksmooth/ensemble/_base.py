@@ -235,11 +235,7 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
                 f"voting='soft' needs an estimator with predict_proba, which "
                 f"{type(self.estimator).__name__} has not. Use voting='hard'."
             )
-        if self.bound == "anytime" and self.correction == "holdout":
-            raise ValueError(
-                "correction='holdout' does not go with bound='anytime': members that are trained "
-                "later would choose anew. Use correction='selection'."
-            )
+        _check_correction(self.bound, self.correction)
 
     def _fit_params(self, features: Features, labels, sample_weight, fit_params) -> dict[str, Any]:
         """Return what members' `fit` takes beside X and y."""
@@ -427,8 +423,18 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         self, votes: EnsembleVotes, n_flips, n_poisoned, return_bounds, bound_params
     ) -> CertifiedPrediction | CertifiedBounds:
         params = {**self._bound_params(), **bound_params}
+        # Here as well: parameters may have been set, or given, since `fit`.
+        _check_correction(params["bound"], params["correction"])
         holdout = params["correction"] == "holdout"
         counts, n_drawn = votes.argument(holdout=holdout)
         bounds = probability_bounds(counts, n_drawn=n_drawn, **params)
         radii = self._radii(bounds.tail_a, bounds.p_b, n_flips, n_poisoned)
         return self._certificate(bounds.top, radii, bounds.tail_a, bounds.p_b, return_bounds)
+
+
+def _check_correction(bound: str, correction: str) -> None:
+    if bound == "anytime" and correction == "holdout":
+        raise ValueError(
+            "correction='holdout' does not go with bound='anytime': members that are trained "
+            "later would choose anew. Use correction='selection'."
+        )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..confidence import anytime
+from ..confidence._levels import error_per_statement
 from ..exceptions import TooFewDrawsError
 from ..smoothing._bounds import TAIL_FLOOR
 from ._votes import EnsembleVotes
@@ -87,7 +88,7 @@ def _settled(
     except TooFewDrawsError:  # so far
         pass
     # The best that could be true: the most probable class has at most as many votes as the top one.
-    error = (1.0 - ensemble.confidence_level) / ensemble.n_statements
+    error = error_per_statement(ensemble.confidence_level, ensemble.n_statements)
     n_drawn: Any = votes.n_drawn
     p_a = anytime((totals[:, -1], n_drawn), error=error, side="upper")
     tail_a = np.maximum(1.0 - p_a, TAIL_FLOOR)

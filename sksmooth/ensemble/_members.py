@@ -27,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from ..smoothing import CategoricalNoise
+from ..smoothing._grid import on_grid
 from ._digest import digest
 from ._features import Features
 
@@ -91,7 +92,7 @@ class AdditiveNoise:
         if self.scale is not None:
             noise *= self.scale
         if self.grid is not None:
-            noise = np.rint(noise / self.grid) * self.grid
+            noise = on_grid(noise, self.grid, "the noise")
         return noise
 
 

@@ -194,6 +194,12 @@ def test_kept_votes_can_be_certified_again():
         )  # fmt: skip
     with pytest.raises(TypeError, match="sigma"):
         model.certify_votes(votes, sigma=2.0)
+    both = {"bound": "anytime", "correction": "holdout"}
+    with pytest.raises(ValueError, match="does not go with"):
+        model.certify_votes(votes, **both)
+    with pytest.raises(ValueError, match="does not go with"):
+        model.set_params(**both).certify(X_test)
+    model.set_params(bound="clopper-pearson", correction="selection")
     with pytest.raises(TypeError, match="collect_votes"):
         model.certify_votes(np.ones((3, 3)))
     with pytest.raises(ValueError, match="another ensemble"):

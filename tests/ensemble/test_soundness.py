@@ -78,8 +78,6 @@ def test_coverage_of_a_vote_known_in_closed_form(problem, params):
     kept = EnsembleVotes(data, size, model.voting, model._model_digest, "")
     y_pred, radii = model.certify_votes(kept)
     rival = np.array([np.max(np.delete(p, c)) for c in range(n_classes)])
-    if not params.get("two_sided"):
-        rival = np.maximum(rival, 0.0)
     exact = np.where(p > rival, 0.5 * (norm.ppf(p) - norm.ppf(rival)), -1.0)
     false = np.sum(radii > np.maximum(exact[y_pred], -0.5))
     # At most 20% are false, 80 of 400; beyond 101 with probability 0.4% if it were exactly that.
