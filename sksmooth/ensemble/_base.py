@@ -42,7 +42,7 @@ from ..smoothing import CategoricalNoise
 from ..smoothing._grid import checked_grid
 from ._digest import digest
 from ._features import FeatureReader, Features
-from ._members import Recipe, member_seeds, train_members
+from ._members import Recipe, member_seeds, names_of_random_states, train_members
 from ._votes import EnsembleVotes, collect
 
 # Most numbers held at a time: noisy copies of test inputs, and scores of soft votes.
@@ -196,6 +196,7 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
             label_noise=CategoricalNoise(float(self.q), classes.size) if self.q > 0 else None,
             test_noise=self.test_noise,
             fit_params=params,
+            random_states=names_of_random_states(self.estimator),
         )
         described = (
             # Objects without a description of their own give their address: other than before.

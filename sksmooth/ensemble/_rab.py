@@ -159,11 +159,11 @@ class RABEnsembleClassifier(NoisyEnsemble):
     >>> model = model.set_params(q=0.2).fit(X, y)
     >>> radii = model.certify([[10.0]], n_flips=[0, 1, 2]).radii
     >>> print([f"{r:.2f}" for r in radii[0]])
-    ['3.00', '1.50', '-1.00']
+    ['2.70', '0.92', '-1.00']
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "estimator": [HasMethods(["fit", "predict"])],
+        "estimator": [HasMethods(["fit", "predict", "get_params", "set_params"])],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "noise": [StrOptions({"gaussian", "uniform"})],
         "sigma": [Interval(Real, 0, None, closed="neither"), "array-like"],

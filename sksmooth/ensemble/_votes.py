@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,8 +116,10 @@ def collect(
 
 def _collect_chunk(learners, test_vectors, features, classes, voting, first, verbose) -> np.ndarray:
     n_samples, n_classes = features.n_samples, classes.size
-    shape = (n_samples, n_classes, len(learners)) if voting == "soft" else (2, n_samples, n_classes)
-    votes = np.zeros(shape, dtype=np.float64 if voting == "soft" else np.int64)
+    soft = voting == "soft"
+    # Counts with the rows last while they are added up: each class's are then one block of memory.
+    shape = (n_samples, n_classes, len(learners)) if soft else (2, n_classes, n_samples)
+    votes = np.zeros(shape, dtype=np.float64 if soft else np.int64)
     shifted = np.empty_like(features.values)
     with threadpool_limits(limits=1):
         numbers = range(len(learners))
@@ -128,25 +129,19 @@ def _collect_chunk(learners, test_vectors, features, classes, voting, first, ver
                 continue
             np.add(features.values, test_vectors[i], out=shifted)
             try:
-                if voting == "soft":
+                if soft:
                     scores = learner.predict_proba(features.with_values(shifted))
                     votes[:, :, i] = _scores(scores, learner.classes_, classes)
                 else:
                     labels = learner.predict(features.with_values(shifted))
+                    labels = np.asarray(labels).reshape(-1)
                     role = votes[0] if (first + i) % _EVERY == 0 else votes[1]
-                    for c, chosen in _votes_for(labels, classes):
-                        role[:, c] += chosen
+                    for c in range(n_classes):  # a label that is none of them is for nobody
+                        role[c] += labels == classes[c]
             except Exception as failure:
                 failure.add_note(f"Raised by member {first + i} of the ensemble on test inputs.")
                 raise
-    return votes
-
-
-def _votes_for(labels: np.ndarray, classes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield for each class where it was voted for; a label that is none of them is for nobody."""
-    labels = np.asarray(labels).reshape(-1)
-    for c in range(classes.size):
-        yield c, labels == classes[c]
+    return votes if soft else votes.transpose(0, 2, 1)
 
 
 def _scores(scores: np.ndarray, own: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -148,7 +148,10 @@ class GaussianNoise:
             raise ValueError(
                 f"sigma has {sigma.size} values, one per feature. Got X of shape {X.shape}."
             )
-        noisy: FloatArray = X + sigma * rng.standard_normal(X.shape)
+        # In place: a training set may be large, and is drawn anew for every member.
+        noisy: FloatArray = np.asarray(rng.standard_normal(X.shape))
+        noisy *= sigma
+        noisy += X
         return noisy
 
     def trade_off(self, type_1_error: ArrayLike, size: ArrayLike) -> FloatArray:

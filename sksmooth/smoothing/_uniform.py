@@ -110,7 +110,11 @@ class UniformNoise:
         True
         """
         X = np.asarray(X, dtype=np.float64)
-        noisy: FloatArray = X + self.width * (rng.random(X.shape) - 0.5)
+        # In place, as for Gaussian noise.
+        noisy: FloatArray = np.asarray(rng.random(X.shape))
+        noisy -= 0.5
+        noisy *= self.width
+        noisy += X
         return noisy
 
     def trade_off(self, type_1_error: ArrayLike, size: ArrayLike) -> FloatArray:

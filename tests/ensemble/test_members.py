@@ -18,7 +18,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from sksmooth import RABEnsembleClassifier
 from sksmooth.confidence import probability_bounds
-from sksmooth.ensemble._members import Streams, member_seeds
+from sksmooth.ensemble._members import Streams, generator, member_seeds
 from sksmooth.exceptions import DigestError, FailedMembersWarning
 
 from ._learners import Denoiser, FitCounter, Intervals
@@ -46,7 +46,7 @@ def test_streams_of_a_member_and_of_members_are_unrelated():
     for seed in member_seeds(np.zeros(4, np.uint32), 0, 40):
         streams = Streams.of(seed)
         for stream in (streams.noise, streams.learner, streams.test_noise):
-            draws.append(np.random.default_rng(stream).standard_normal(400))
+            draws.append(generator(stream).standard_normal(400))
     correlations = np.corrcoef(draws)[np.triu_indices(120, 1)]
     # 7140 pairs, standard deviation 0.05 each: beyond 6 of them with probability 1.4e-5.
     assert np.abs(correlations).max() < 0.3
@@ -62,7 +62,7 @@ def test_a_learner_cannot_subtract_the_noise():
             assert np.abs(guess - X).mean() > 0.5  # |N(0, 2)| has the mean 1.13
     # The test can fail: a learner that is given the stream of the noise recovers the data.
     streams = Streams.of(model.member_seeds_[0])
-    z = np.random.default_rng(streams.noise).standard_normal(X.shape)
+    z = generator(streams.noise).standard_normal(X.shape)
     np.testing.assert_allclose(model.estimators_[0].seen_ - z, X, atol=1e-12)
 
 
@@ -178,7 +178,7 @@ def test_failed_members_count_and_vote_for_nobody():
         assert model.certify(X[:1]).radii[0] == -1.0
         survivors = probability_bounds(votes.together())  # as if 300 - len(lost) had been drawn
         wrong += survivors.p_a[0] > 0.5
-    assert wrong >= 8
+    assert wrong >= 4  # each time with probability 0.8, so fewer with one of 0.1%
 
 
 def test_a_warning_names_the_members_that_failed():
