@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any
 
@@ -37,7 +38,7 @@ from .._certified import (
     encode_labels,
 )
 from ..confidence import probability_bounds
-from ..exceptions import FailedMembersWarning, OptionalStoppingWarning
+from ..exceptions import DigestError, FailedMembersWarning, OptionalStoppingWarning
 from ..smoothing import CategoricalNoise
 from ..smoothing._grid import checked_grid
 from ._digest import digest
@@ -198,15 +199,9 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
             fit_params=params,
             random_states=names_of_random_states(self.estimator),
         )
-        described = (
-            # Objects without a description of their own give their address: other than before.
-            self.estimator.__repr__(N_CHAR_MAX=10**9)
-            if isinstance(self.estimator, BaseEstimator)
-            else repr(self.estimator)
-        )
         identity = digest(
             (
-                described,
+                _identity_of(self.estimator),
                 [repr(law), repr(noise), self.test_noise, classes.tolist()],
                 [repr(self.columns), repr(grid), reader.positions],
                 [features.values, features.rest, labels],
@@ -431,6 +426,17 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         bounds = probability_bounds(counts, n_drawn=n_drawn, **params)
         radii = self._radii(bounds.tail_a, bounds.p_b, n_flips, n_poisoned)
         return self._certificate(bounds.top, radii, bounds.tail_a, bounds.p_b, return_bounds)
+
+
+def _identity_of(estimator: Any) -> Any:
+    """Return what tells an estimator from others in a digest."""
+    try:
+        return digest(estimator)
+    except DigestError:
+        # Functions, say, that cannot be imported: described by their address, other ones are not
+        # taken for them.
+        with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
+            return {name: repr(value) for name, value in estimator.get_params(deep=True).items()}
 
 
 def _check_correction(bound: str, correction: str) -> None:

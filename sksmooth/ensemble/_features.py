@@ -52,7 +52,7 @@ class Features:
             return X
         if self.positions.size == self.rest.shape[1]:
             return type(self.rest)(values, index=self.rest.index, columns=self.rest.columns)
-        X = self.rest.copy(deep=False)
+        X = self.rest.copy()  # members may change other columns in place, too
         for j, position in enumerate(self.positions):
             X.isetitem(position, values[:, j])
         return X

@@ -87,14 +87,18 @@ def _settled(
         certified = result.radii >= radius
     except TooFewDrawsError:  # so far
         pass
-    # The best that could be true: the most probable class has at most as many votes as the top one.
+    # The best that could be true: the most probable class has at most as many votes as the top one,
+    # and of the two classes with most votes one is a rival of it. That one can be any of the
+    # others, so each has its own statement.
     error = error_per_statement(ensemble.confidence_level, ensemble.n_statements)
     n_drawn: Any = votes.n_drawn
-    p_a = anytime((totals[:, -1], n_drawn), error=error, side="upper")
+    share = 0.5 if ensemble.two_sided else 1.0
+    p_a = anytime((totals[:, -1], n_drawn), error=share * error, side="upper")
     tail_a = np.maximum(1.0 - p_a, TAIL_FLOOR)
     p_b = tail_a
     if ensemble.two_sided:
-        rival = anytime((totals[:, -2], n_drawn), error=error, side="lower")
+        share = 0.5 / (totals.shape[1] - 1)
+        rival = anytime((totals[:, -2], n_drawn), error=share * error, side="lower")
         p_b = np.clip(rival, TAIL_FLOOR, tail_a)
     best = ensemble._radii(tail_a, p_b, n_flips, n_poisoned)
     return certified, ~certified & (best < radius)

@@ -203,31 +203,63 @@ def randomize(learner: BaseEstimator, names: tuple[str, ...], words: np.ndarray)
         learner.set_params(**dict(zip(names, seeds, strict=True)))
 
 
-# One thread at a time may seed the global generators; in it, an ensemble of ensembles may again.
-_LENT = threading.RLock()
+class _Lending:
+    """Who has the global generators: one thread at a time, others that train are its guests."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.owner: int | None = None
+        self.depth = 0  # an ensemble of ensembles borrows them again
+        self.guests = 0
+        self.disturbed = False  # whether there were guests since the owner came
+
+    def enter(self) -> bool:
+        """Return whether this thread now owns the generators."""
+        with self.lock:
+            if self.owner in (None, threading.get_ident()):
+                self.owner, self.depth = threading.get_ident(), self.depth + 1
+                self.disturbed = self.disturbed or self.guests > 0
+                return True
+            self.guests, self.disturbed = self.guests + 1, True
+            return False
+
+    def leave(self, owned: bool, restore: Callable[[], None]) -> None:
+        """Give them back; `restore` is called where no guest has used them."""
+        with self.lock:
+            if not owned:
+                self.guests -= 1
+                return
+            if not self.disturbed:
+                restore()
+            self.depth -= 1
+            if self.depth == 0:
+                self.owner, self.disturbed = None, False
+
+
+_LENDING = _Lending()
 
 
 @contextmanager
 def global_generators() -> Iterator[Reseed]:
     """Lend the global generators of Python and NumPy, which a learner may use without being told.
 
-    Yields a function that seeds them for a member; afterwards they are as they were before. While
-    another thread has them, that function does nothing: a thread that seeded or restored them under
-    a member in training could make two members draw the same numbers, and the votes would not be
-    independent. Undisturbed, all draws are different ones, if not reproducible.
+    Yields a function that seeds them for a member; afterwards they are as they were before. Of
+    several threads one has them, and for the others that function does nothing. If each seeded
+    them under the others' members in training, and put back what it had found, two members could
+    draw the same numbers, and their votes would not be independent. As it is, all draws are
+    different ones, if not reproducible; and with threads nothing is put back.
     """
-    if not _LENT.acquire(blocking=False):
-        yield lambda words: None
-        return
+    owned = _LENDING.enter()
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+
+    def restore() -> None:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+
     try:
-        numpy_state, python_state = np.random.get_state(), random.getstate()
-        try:
-            yield _reseed
-        finally:
-            np.random.set_state(numpy_state)
-            random.setstate(python_state)
+        yield _reseed if owned else lambda words: None
     finally:
-        _LENT.release()
+        _LENDING.leave(owned, restore)
 
 
 def _reseed(words: np.ndarray) -> None:

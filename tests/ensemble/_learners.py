@@ -82,3 +82,33 @@ class FitCounter(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         return np.full(len(X), self.classes_[0])
+
+
+class Drawer(ClassifierMixin, BaseEstimator):
+    """Draws from NumPy's global generator, now and then, over a time that the noise decides."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        self.draws_ = np.empty(0)
+        for wait in np.abs(X[:2, 0]):
+            time.sleep(0.002 * wait)
+            self.draws_ = np.r_[self.draws_, np.random.random(3)]
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.classes_[0])
+
+
+class Carrier(ClassifierMixin, BaseEstimator):
+    """Has parameters, and learns nothing."""
+
+    def __init__(self, step=None, payload=None):
+        self.step = step
+        self.payload = payload
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.classes_[0])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from scipy.stats import kstest, norm
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -21,7 +22,7 @@ from sksmooth.confidence import probability_bounds
 from sksmooth.ensemble._members import Streams, generator, member_seeds
 from sksmooth.exceptions import DigestError, FailedMembersWarning
 
-from ._learners import Denoiser, FitCounter, Intervals
+from ._learners import Denoiser, Drawer, FitCounter, Intervals
 
 
 def blobs(n=40, d=3, seed=0, n_classes=2):
@@ -137,6 +138,32 @@ def test_answers_do_not_depend_on_who_trains_and_who_finishes_first(n_jobs):
     with joblib.parallel_config(backend="threading", n_jobs=2):
         threads = RABEnsembleClassifier(base, **params).fit(X, y)
     assert [m.mean_ for m in alone.estimators_] == [m.mean_ for m in threads.estimators_]
+
+
+def test_members_in_threads_never_draw_the_same_global_numbers():
+    """Each thread seeding and restoring them under the others' members, some would."""
+    X, y = np.zeros((4, 1)), [0, 1, 0, 1]
+    np.random.seed(0)
+    with joblib.parallel_config(backend="threading", n_jobs=4):
+        model = RABEnsembleClassifier(Drawer(), n_estimators=400, test_noise="seed").fit(X, y)
+    draws = np.concatenate([member.draws_ for member in model.estimators_])
+    assert len(np.unique(draws)) == len(draws) == 2400
+    # Alone again, it puts back what it found.
+    before = np.random.get_state()[1].copy()
+    RABEnsembleClassifier(Drawer(), n_estimators=3, test_noise="seed").fit(X, y)
+    assert_array_equal(np.random.get_state()[1], before)
+
+
+def test_an_ensemble_of_ensembles_is_reproducible():
+    """Inside, the global generators are seeded for the inner members, and put back after them."""
+    X, y = blobs()
+    inner = RABEnsembleClassifier(FitCounter(), n_estimators=3, test_noise="seed")
+    outer = RABEnsembleClassifier(inner, n_estimators=4, random_state=0, test_noise="seed")
+    draws = [
+        [member.global_ for model in fitted.estimators_ for member in model.estimators_]
+        for fitted in (outer.fit(X, y), clone(outer).set_params(n_jobs=2).fit(X, y))
+    ]
+    assert draws[0] == draws[1] and len(set(draws[0])) == 12
 
 
 def test_random_state_decides_everything():

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import check_estimator, estimator_checks_generator
@@ -25,7 +25,7 @@ from sksmooth.confidence import probability_bounds
 from sksmooth.exceptions import OptionalStoppingWarning, TooFewDrawsError
 from sksmooth.smoothing import GaussianNoise, JointNoise, UniformNoise
 
-from ._learners import FitCounter, Intervals
+from ._learners import Carrier, FitCounter, Intervals
 
 # Checks that may not run or pass, with the reason.
 SKIPS = {
@@ -230,6 +230,20 @@ def test_growing_equals_training_at_once_and_needs_anytime():
         model.set_params(n_estimators=50).fit(X + 1e-9, y)
     with pytest.raises(ValueError, match="data and the parameters"):
         model.set_params(sigma=2.0).fit(X, y)
+
+
+@pytest.mark.parametrize("kept", [None, lambda X: X], ids=["importable", "lambda"])
+def test_growing_notices_a_change_anywhere_in_the_base(kept):
+    """Also of one entry of an array too long to be printed: all members have one distribution."""
+    X, y, *_ = iris()
+    base = Carrier(FunctionTransformer(kept), payload=np.zeros(5000))
+    model = RABEnsembleClassifier(base, n_estimators=2, warm_start=True, test_noise="seed")
+    model.fit(X, y)
+    model.set_params(n_estimators=3).fit(X, y)
+    changed = np.zeros(5000)
+    changed[2500] = 1e-12
+    with pytest.raises(ValueError, match="data and the parameters"):
+        model.set_params(n_estimators=4, estimator__payload=changed).fit(X, y)
 
 
 def test_training_until_a_radius_is_settled():
