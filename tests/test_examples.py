@@ -9,17 +9,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "spam_filter.py"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def test_demo_on_the_embedded_data(tmp_path):
+def run(name, *arguments):
+    """Run an example and return what it printed, with its errors and progress."""
     done = subprocess.run(
-        [sys.executable, str(EXAMPLE), "--output", str(tmp_path)],
+        [sys.executable, str(EXAMPLES / name), *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_demo_on_the_embedded_data(tmp_path):
+    done = run("spam_filter.py", "--output", str(tmp_path))
     assert "certify: 100%" in done.stderr  # progress
     text = done.stdout
     rows = re.findall(
@@ -45,3 +51,13 @@ def test_demo_on_the_embedded_data(tmp_path):
     assert sorted(radii) == radii
     weakest = text.split("The five weakest predictions")[1].splitlines()[2:]
     assert [line.split()[0] for line in weakest] == [row["test_row"] for row in report[:5]]
+
+
+def test_a_backdoor_that_changes_labels_too(tmp_path):
+    text = run("plot_backdoor_with_labels.py", "--output", str(tmp_path), "--members=240").stdout
+    held = [float(v) for v in re.findall(r"n_flips=\d: ([\d.]+)", text)]
+    assert len(held) == 6 and sorted(held, reverse=True) == held and held[1] > 0.5
+    attacks = re.findall(r"Of (\d+) predictions.*?it, (\d+) changed; of the other \d+, (\d+)", text)
+    (inside, changed, _), (_, changed_too, outside) = (map(int, a) for a in attacks)
+    assert inside > 20 and changed == changed_too == 0 and outside > 10
+    assert (tmp_path / "backdoor_with_labels.png").read_bytes()[:4] == b"\x89PNG"

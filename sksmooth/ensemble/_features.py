@@ -75,7 +75,8 @@ class FeatureReader:
             validate_data(estimator, X, skip_check_array=True)
         else:
             validate_data(estimator, X, dtype=None, ensure_all_finite=False)
-        self.frame_columns = X.columns if is_frame(X) else None
+        # A list: a pandas Index could not be stored by skops.
+        self.frame_columns = list(X.columns) if is_frame(X) else None
         n_features = estimator.n_features_in_
         names = getattr(estimator, "feature_names_in_", None)
         if columns is None:
