@@ -11,10 +11,14 @@ import argparse
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from statistics import median
 
+import joblib
 import numpy as np
+import psutil
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -75,39 +79,46 @@ def voting(X, y, name, base, n_members, n_pairs, goal):
     print(f"certify, {name} ({each:.2f} ms a predict): {a:.2f} s, ratio {ratio:.3f} ({goal})")
 
 
-def settled(X, y):
-    model = RABEnsembleClassifier(
-        LogisticRegression(max_iter=1000), bound="anytime", n_estimators=1000, random_state=0
-    )
+def settled(X, y, n_members):
+    """How many members it takes until the answer is known for 90 of 100 rows, and for all."""
+    base = LogisticRegression(max_iter=1000)
     for radius in (0.1, 0.5, 1.0):
-        known = model.fit_until_settled(X[1000:], y[1000:], X[:100], radius=radius)
+        model = RABEnsembleClassifier(base, bound="anytime", warm_start=True, random_state=0)
+        most, known = None, None
+        for limit in np.unique(np.geomspace(16, n_members, 30).astype(int)):
+            model.set_params(n_estimators=int(limit))
+            known = model.fit_until_settled(X[1000:], y[1000:], X[:100], radius=radius)
+            share = np.mean(known.certified | known.refuted)
+            if share >= 0.9 and most is None:
+                most = known.n_estimators
+            if share == 1.0:
+                break
         print(
-            f"radius {radius}: {known.n_estimators} members instead of 1000, "
-            f"{known.certified.sum()} of 100 certified, {known.refuted.sum()} refuted"
+            f"radius {radius}: 90 of 100 rows settled with {most} members instead of {n_members}; "
+            f"with {known.n_estimators}, {known.certified.sum()} certified, {known.refuted.sum()} "
+            "refuted"
         )
 
 
-def memory(folder, n_members):
-    """Peak of a child process that certifies, less its peak before it does."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--child", f"--members={n_members}"]
-        + ([f"--folder={folder}"] if folder else []),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    print(done.stdout.strip())
-
-
-def child(X, y, n_members):
+def memory(X, y, n_members):
+    """Peak of a child process that loads an ensemble and certifies, beyond the models."""
     base = LogisticRegression(max_iter=1000)
-    model = RABEnsembleClassifier(base, n_estimators=n_members, random_state=0).fit(X, y)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    model.certify(X[:1000])
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model = RABEnsembleClassifier(base, n_estimators=n_members, random_state=0, n_jobs=2)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.joblib"
+        joblib.dump((model.fit(X, y).set_params(n_jobs=None), X[:1000]), path)
+        command = [sys.executable, __file__, "--child", str(path)]
+        print(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+
+
+def child(path):
+    model, X = joblib.load(path)
+    before = psutil.Process().memory_info().rss
+    model.certify(X)
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
-        f"peak memory: {after / 1024:.0f} MB, {(after - before) / 1024:.0f} MB of it by certify "
-        "(500)"
+        f"memory: {before / 2**20:.0f} MB with the models loaded, peak {peak / 2**20:.0f} MB, "
+        f"{(peak - before) / 2**20:.0f} MB beyond them (500)"
     )
 
 
@@ -116,21 +127,21 @@ def main():
     parser.add_argument("--members", type=int, default=1000)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--folder", help="folder with a local copy of Spambase")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.child:
+        child(args.child)
+        return
     try:
         X, y = data(args.folder)
     except DatasetError as failure:
         sys.exit(f"skipped: {failure}")
-    if args.child:
-        child(X, y, args.members)
-        return
     training(X, y, args.members, args.pairs)
     linear, forest = LogisticRegression(max_iter=1000), RandomForestClassifier(10)
     voting(X, y, "logistic regression", linear, args.members, args.pairs, 1.25)
     voting(X, y, "forests of 10 trees", forest, min(100, args.members), args.pairs, 1.1)
-    settled(X, y)
-    memory(args.folder, args.members)
+    settled(X, y, args.members)
+    memory(X, y, args.members)
 
 
 if __name__ == "__main__":

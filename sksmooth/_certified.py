@@ -203,13 +203,19 @@ class CertifiedClassifierMixin(ClassifierMixin):
         p_a = np.maximum(np.nextafter(1.0 - tail_a, 0.0), 0.0)
         return CertifiedBounds(y_pred, radii, p_a, np.minimum(p_b, tail_a))
 
+    def _threat_model(self) -> ThreatModel | None:
+        try:
+            return getattr(self, "threat_model_", None)
+        except ValueError:  # of parameters set since `fit`, which certify will refuse
+            return None
+
     def __repr__(self, N_CHAR_MAX=700):
         text = super().__repr__(N_CHAR_MAX)
-        threat_model = getattr(self, "threat_model_", None)
+        threat_model = self._threat_model()
         return text if threat_model is None else f"{text}  # {threat_model.describe()}"
 
     def _with_threat_model(self, page: str) -> str:
-        threat_model = getattr(self, "threat_model_", None)
+        threat_model = self._threat_model()
         if threat_model is None:
             return page
         return f'{page}<p class="sksmooth-threat-model">{html.escape(threat_model.describe())}</p>'

@@ -7,12 +7,17 @@ The tree, with the built-in class that each one also is::
     ├── InvalidBoundError               (ValueError)
     ├── TooFewDrawsError                (ValueError)
     ├── MissingExtraError               (ImportError)
+    ├── CheckpointError                 (OSError)
     ├── DatasetError                    (OSError)
+    ├── LostWorkersError                (RuntimeError)
     ├── DigestError                     (TypeError)
     └── NotCertifiableError             (TypeError)
     SksmoothWarning                     (UserWarning)
+    ├── CheckpointWarning
     ├── FailedMembersWarning
+    ├── LostWorkersWarning
     ├── OptionalStoppingWarning
+    ├── OtherVersionWarning
     ├── UncoveredParameterWarning
     └── UncoveredPreprocessingWarning
 
@@ -24,13 +29,18 @@ same mistake (a parameter out of range, an array of the wrong shape), so does th
 from __future__ import annotations
 
 __all__ = [
+    "CheckpointError",
+    "CheckpointWarning",
     "DatasetError",
     "DigestError",
     "FailedMembersWarning",
     "InvalidBoundError",
+    "LostWorkersError",
+    "LostWorkersWarning",
     "MissingExtraError",
     "NotCertifiableError",
     "OptionalStoppingWarning",
+    "OtherVersionWarning",
     "SksmoothError",
     "SksmoothWarning",
     "TooFewDrawsError",
@@ -70,12 +80,19 @@ class TooFewDrawsError(SksmoothError, ValueError):
     At that level not even unanimous votes would certify a row. The message says how many draws
     are needed.
 
+    Attributes
+    ----------
+    n_needed : int or None
+        That number.
+
     Examples
     --------
     >>> from sksmooth.exceptions import TooFewDrawsError
     >>> issubclass(TooFewDrawsError, ValueError)
     True
     """
+
+    n_needed: int | None = None
 
 
 class MissingExtraError(SksmoothError, ImportError):
@@ -85,6 +102,19 @@ class MissingExtraError(SksmoothError, ImportError):
     --------
     >>> from sksmooth.exceptions import MissingExtraError
     >>> issubclass(MissingExtraError, ImportError)
+    True
+    """
+
+
+class CheckpointError(SksmoothError, OSError):
+    """A `checkpoint_dir` holds members of another fit, or cannot be read or written.
+
+    Nothing that lies there is changed; the message says what differs, or what failed.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import CheckpointError
+    >>> issubclass(CheckpointError, OSError)
     True
     """
 
@@ -113,6 +143,19 @@ class DigestError(SksmoothError, TypeError):
     """
 
 
+class LostWorkersError(SksmoothError, RuntimeError):
+    """Worker processes died again and again, or cannot do the work.
+
+    The message says how many tasks have no answer, or what the workers lack.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import LostWorkersError
+    >>> issubclass(LostWorkersError, RuntimeError)
+    True
+    """
+
+
 class NotCertifiableError(SksmoothError, TypeError):
     """The object given, whatever it wraps included, has no certificate to offer.
 
@@ -135,6 +178,17 @@ class SksmoothWarning(UserWarning):
     """
 
 
+class CheckpointWarning(SksmoothWarning):
+    """A stored member is damaged and is trained again.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import CheckpointWarning, SksmoothWarning
+    >>> issubclass(CheckpointWarning, SksmoothWarning)
+    True
+    """
+
+
 class FailedMembersWarning(SksmoothWarning):
     """Some members of an ensemble failed to train.
 
@@ -144,6 +198,17 @@ class FailedMembersWarning(SksmoothWarning):
     --------
     >>> from sksmooth.exceptions import FailedMembersWarning, SksmoothWarning
     >>> issubclass(FailedMembersWarning, SksmoothWarning)
+    True
+    """
+
+
+class LostWorkersWarning(SksmoothWarning):
+    """A worker process died; what it had not finished is done again.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import LostWorkersWarning, SksmoothWarning
+    >>> issubclass(LostWorkersWarning, SksmoothWarning)
     True
     """
 
@@ -158,6 +223,19 @@ class OptionalStoppingWarning(SksmoothWarning):
     --------
     >>> from sksmooth.exceptions import OptionalStoppingWarning, SksmoothWarning
     >>> issubclass(OptionalStoppingWarning, SksmoothWarning)
+    True
+    """
+
+
+class OtherVersionWarning(SksmoothWarning):
+    """A stored model was made by another version of this package.
+
+    What it certifies may differ from what the version that made it would certify.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import OtherVersionWarning, SksmoothWarning
+    >>> issubclass(OtherVersionWarning, SksmoothWarning)
     True
     """
 

@@ -394,7 +394,9 @@ def _check_enough_draws(n: int, enough: Callable[[int], bool], setting: str) -> 
     while needed - too_few > 1:
         middle = (too_few + needed) // 2
         too_few, needed = (too_few, middle) if enough(middle) else (middle, needed)
-    raise TooFewDrawsError(
+    error = TooFewDrawsError(
         f"Even unanimous votes from n_drawn={n} certify nothing at {setting}: at least {needed} "
         "draws are needed."
     )
+    error.n_needed = needed
+    raise error

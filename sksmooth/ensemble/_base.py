@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 import warnings
 from typing import Any
 
@@ -12,7 +12,9 @@ from sklearn.base import (
     BaseEstimator,
     MetaEstimatorMixin,
     _fit_context,  # scikit-learn's documented way to declared validation
+    clone,
 )
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._metadata_requests import (
     _raise_for_params,  # as in scikit-learn's own meta-estimators; no public names
@@ -38,13 +40,21 @@ from .._certified import (
     encode_labels,
 )
 from ..confidence import probability_bounds
-from ..exceptions import DigestError, FailedMembersWarning, OptionalStoppingWarning
+from ..exceptions import (
+    DigestError,
+    FailedMembersWarning,
+    OptionalStoppingWarning,
+    TooFewDrawsError,
+)
 from ..smoothing import CategoricalNoise
 from ..smoothing._grid import checked_grid
+from ._checkpoint import Checkpoint, pack, unpack
 from ._digest import digest
 from ._features import FeatureReader, Features
-from ._members import Recipe, member_seeds, names_of_random_states, train_members
-from ._votes import EnsembleVotes, collect
+from ._members import Recipe, member_seeds, names_of_random_states
+from ._progress import CallbackSupportMixin, FitProgress, bar, fit_progress
+from ._training import train_members
+from ._votes import EnsembleVotes, collect, members_for
 
 # Most numbers held at a time: noisy copies of test inputs, and scores of soft votes.
 _BATCH_VALUES, _BATCH_SCORES = 2**22, 2**23
@@ -56,7 +66,9 @@ BOUNDS_FOR = {
 }
 
 
-class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class NoisyEnsemble(
+    CertifiedClassifierMixin, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
+):
     """Members trained on noisy copies of the training data, that vote.
 
     A subclass says what noise that is (`_noises`) and what radius bounds on the vote's
@@ -117,42 +129,66 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         FailedMembersWarning
             If some members fail; it names them.
         """
-        if self._n_kept() == self.n_estimators:
+        n_old, n_all = self._n_kept(), self.n_estimators
+        if n_old == n_all:
             warnings.warn(
                 "fit with warm_start=True and as many members as there are trains nothing.",
                 stacklevel=3,
             )
-        return self._train(X, y, sample_weight, fit_params, self._n_kept(), self.n_estimators)
+        with fit_progress(self, X, y, max(n_all - n_old, 0), self.verbose) as progress:
+            return self._train(X, y, sample_weight, fit_params, n_old, n_all, progress)
 
     def _n_kept(self) -> int:
         """Return the number of members that `fit` keeps."""
         return len(getattr(self, "estimators_", [])) if self.warm_start else 0
 
-    def _train(self, X, y, sample_weight, fit_params, n_old: int, n_estimators: int):
-        """Keep `n_old` members, and train what is missing of `n_estimators`."""
-        recipe, settled = self._recipe(X, y, sample_weight, fit_params, grows=n_old > 0)
-        if n_old > n_estimators:
+    def _train(
+        self, X, y, sample_weight, fit_params, n_old: int, n_all: int, progress: FitProgress
+    ):
+        """Keep `n_old` members, and train what is missing of `n_all`."""
+        # Reading X sets these; a fit that fails or is interrupted changes nothing.
+        names = ("n_features_in_", "feature_names_in_")
+        before = {name: self.__dict__[name] for name in names if name in self.__dict__}
+        try:
+            return self._train_anew(X, y, sample_weight, fit_params, n_old, n_all, progress)
+        except BaseException:
+            for name in names:
+                self.__dict__.pop(name, None)
+            self.__dict__.update(before)
+            raise
+
+    def _train_anew(self, X, y, sample_weight, fit_params, n_old, n_all, progress: FitProgress):
+        recipe, described, settled = self._recipe(X, y, sample_weight, fit_params, grows=n_old > 0)
+        if n_old > n_all:
             raise ValueError(
                 f"n_estimators must be at least the number of members, {n_old}, with "
-                f"warm_start=True. Got n_estimators={n_estimators}."
+                f"warm_start=True. Got n_estimators={n_all}."
             )
         if n_old == 0:
             random_state = check_random_state(self.random_state)
             entropy = random_state.randint(0, 2**32, size=4, dtype=np.uint32)
+            known = None if self.random_state is None else entropy
         elif settled["_identity"] == self._identity:
-            entropy = self._entropy
+            entropy = known = self._entropy
         else:
             raise ValueError(
                 "warm_start=True needs the data and the parameters that the members were trained "
                 "with: only n_estimators, and what certify uses, may change. Fit anew with "
                 "warm_start=False."
             )
-        seeds = member_seeds(entropy, n_old, n_estimators)
-        members = []
-        if len(seeds):
-            members = train_members(
-                recipe, seeds, n_jobs=self.n_jobs, verbose=self.verbose, is_first=n_old == 0
+        store = None
+        if self.checkpoint_dir is not None:
+            store = Checkpoint(
+                self.checkpoint_dir, described, None if known is None else known.tolist()
             )
+            store.begin(entropy.tolist())
+            entropy = np.array(store.entropy, dtype=np.uint32)
+        seeds = member_seeds(entropy, n_old, n_all)
+        members = train_members(
+            recipe, seeds, first=n_old, n_jobs=self.n_jobs, progress=progress, store=store
+        )
+        if store is not None:
+            store.finish(n_all)
         # All is well: only now does the estimator change.
         vectors = np.reshape([m.test_vector for m in members], (-1, recipe.n_columns))
         failures = {n_old + i: m.failure for i, m in enumerate(members) if m.failure is not None}
@@ -162,6 +198,8 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
             self._entropy, self._grown = entropy, False
         elif members:
             self._grown = True
+        if store is not None and store.finished != n_all:
+            self._grown = True  # another number of them was certified before, and maybe looked at
         for name, value in settled.items():
             setattr(self, name, value)
         self.estimators_ = self.estimators_ + [m.learner for m in members]
@@ -188,8 +226,15 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         classes, labels = encode_labels(y, self.classes, type(self).__name__)
         law, noise = self._noises(features.values.shape[1], classes.size, grid)
         params = self._fit_params(features, labels, sample_weight, fit_params)
+        estimator = self.estimator
+        if clone(estimator) is estimator and not isinstance(estimator, FrozenEstimator):
+            raise ValueError(
+                "estimator must be one that clone copies: members are trained independently. "
+                f"{type(estimator).__name__} is its own clone."
+            )
         recipe = Recipe(
-            estimator=self.estimator,
+            # As workers see it: what is packed for a file must not depend on who trained it.
+            estimator=estimator if self.checkpoint_dir is None else unpack(pack(estimator)),
             features=features,
             labels=labels,
             classes=classes,
@@ -197,28 +242,31 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
             label_noise=CategoricalNoise(float(self.q), classes.size) if self.q > 0 else None,
             test_noise=self.test_noise,
             fit_params=params,
-            random_states=names_of_random_states(self.estimator),
+            random_states=names_of_random_states(estimator),
         )
-        identity = digest(
-            (
-                _identity_of(self.estimator),
-                [repr(law), repr(noise), self.test_noise, classes.tolist()],
-                [repr(self.columns), repr(grid), reader.positions],
-                [features.values, features.rest, labels],
-                {k: np.asarray(v) for k, v in params.items()},
-            )
-        ).hex()
+        described = {
+            "class": type(self).__name__,
+            "estimator": _code_digest(estimator),
+            "noise": _code_digest((law, noise)),
+            "test_noise": self.test_noise,
+            "columns": reader.positions.tolist(),
+            "grid": grid,
+            "classes": _code_digest(classes),
+            "training data": digest(features.content()).hex(),
+            "training labels": digest(labels).hex(),
+            "other arguments of fit": _code_digest(params),
+        }
         settled = {
             "classes_": classes,
             "noise_": noise,
             "n_samples_fit_": features.n_samples,
             "_reader": reader,
             "_law": law,
-            "_identity": identity,
+            "_identity": digest(described).hex(),
             "_classes_given": self.classes is not None,
             "_unit": "feature units" if np.ndim(self.sigma) == 0 else "units of sigma",
         }
-        return recipe, settled
+        return recipe, described, settled
 
     def _check_voting(self) -> None:
         if self.bound not in BOUNDS_FOR[self.voting]:
@@ -269,7 +317,7 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         check_is_fitted(self)
         return self._reader.read(self, X)
 
-    def _votes(self, features: Features, *, first: int = 0) -> np.ndarray:
+    def _votes(self, features: Features, advance, *, first: int = 0) -> np.ndarray:
         """Votes of the members from number `first` on."""
         return collect(
             self.estimators_[first:],
@@ -279,7 +327,7 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
             self.voting,
             first=first,
             n_jobs=self.n_jobs,
-            verbose=self.verbose,
+            advance=advance,
         )
 
     def _wrap(self, data: np.ndarray, X_digest: str = "") -> EnsembleVotes:
@@ -292,8 +340,12 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         if self.voting == "soft":
             size = min(size, _BATCH_SCORES // (self.classes_.size * len(self.estimators_)))
         size = max(1, size)
-        for start in range(0, n_rows, size):
-            yield self._wrap(self._votes(features.rows(slice(start, start + size))))
+        starts = range(0, n_rows, size)
+        # One bar for all, so that it tells the time left for all.
+        with bar(len(starts) * len(self.estimators_), "votes", "vote", self.verbose) as progress:
+            for start in starts:
+                part = features.rows(slice(start, start + size))
+                yield self._wrap(self._votes(part, progress.update))
 
     def collect_votes(self, X) -> EnsembleVotes:
         """Return the members' votes, to be certified by `certify_votes` as often as needed.
@@ -310,8 +362,9 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
             with digests of the ensemble and of `X`.
         """
         features = self._read(X)
-        X_digest = digest((features.values, features.rest)).hex()
-        return self._wrap(self._votes(features), X_digest)
+        X_digest = digest(features.content()).hex()
+        with bar(len(self.estimators_), "votes", "vote", self.verbose) as progress:
+            return self._wrap(self._votes(features, progress.update), X_digest)
 
     def predict(self, X):
         """Return the class with most votes.
@@ -423,20 +476,28 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         _check_correction(params["bound"], params["correction"])
         holdout = params["correction"] == "holdout"
         counts, n_drawn = votes.argument(holdout=holdout)
-        bounds = probability_bounds(counts, n_drawn=n_drawn, **params)
+        try:
+            bounds = probability_bounds(counts, n_drawn=n_drawn, **params)
+        except TooFewDrawsError as failure:
+            if not holdout:
+                raise
+            n_members = members_for(failure.n_needed)
+            error = TooFewDrawsError(
+                f"{failure} Every tenth member chooses the class with correction='holdout': "
+                f"n_estimators must be at least {n_members}."
+            )
+            error.n_needed = n_members
+            raise error from failure
         radii = self._radii(bounds.tail_a, bounds.p_b, n_flips, n_poisoned)
         return self._certificate(bounds.top, radii, bounds.tail_a, bounds.p_b, return_bounds)
 
 
-def _identity_of(estimator: Any) -> Any:
-    """Return what tells an estimator from others in a digest."""
+def _code_digest(obj: Any) -> str:
+    """Return a digest that tells objects, and functions that cannot be imported, from others."""
     try:
-        return digest(estimator)
+        return digest(obj, code=True).hex()
     except DigestError:
-        # Functions, say, that cannot be imported: described by their address, other ones are not
-        # taken for them.
-        with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
-            return {name: repr(value) for name, value in estimator.get_params(deep=True).items()}
+        return os.urandom(32).hex()  # not known to be the same as any other
 
 
 def _check_correction(bound: str, correction: str) -> None:

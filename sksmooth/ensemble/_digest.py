@@ -18,7 +18,8 @@ What counts as one state, so that storing, loading and predicting do not change 
   are one state. numpy scalars come back as what they were: ``1.0`` and ``np.float64(1.0)`` differ.
 * All else is told apart, by bits: -0.0 and 0.0 differ, and so do NaN payloads inside arrays.
 
-Functions and classes stand for themselves by name; the library versions behind them are not seen.
+Functions and classes stand for themselves by name; neither their code nor the library versions
+behind them are seen. Any function of the trained state would do for the noise.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from importlib import import_module
 from math import isnan
 from reprlib import repr as short
 from struct import pack
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -50,7 +51,7 @@ _FORMAT = b"sksmooth digest 1\n"
 _PATH_ENDS = 6  # that many steps from each end of a long path are shown in an error
 
 
-def digest(obj: Any) -> bytes:
+def digest(obj: Any, *, code: bool = False) -> bytes:
     """SHA-256 over a canonical walk of an object's state.
 
     Equal for equal states in every process, before and after a round trip through pickle, joblib
@@ -62,6 +63,10 @@ def digest(obj: Any) -> bytes:
     obj : object
         Most often a fitted estimator. Containers, numpy, scipy and pandas data, importable
         functions and classes, and whatever pickle could take apart may occur inside.
+    code : bool, default=False
+        Whether functions and classes that a script or notebook defines, and functions that cannot
+        be imported, are told apart by what they do: their code, defaults and closures, not the
+        globals that they read. Code differs between versions of Python.
 
     Returns
     -------
@@ -86,7 +91,7 @@ def digest(obj: Any) -> bytes:
     >>> digest(other) == digest(state)
     True
     """
-    walk = _Walk(obj)
+    walk = _Walk(obj, code)
     try:
         walk.value(obj)
     except RecursionError:
@@ -94,6 +99,18 @@ def digest(obj: Any) -> bytes:
         walk.path.clear()
         walk.fail(obj, "is nested too deeply")
     return walk.hash.digest()
+
+
+# Of a class: what changes with its place, or under use.
+_NO_CODE = {"__dict__", "__weakref__", "__module__", "__doc__", "__firstlineno__", "_abc_impl"}
+_NO_CODE |= {"__annotations__", "__static_attributes__", "__dataclass_params__"}
+
+
+def _code_parts(code: CodeType) -> tuple[Any, ...]:
+    """Return what a code object does, and not where it stands."""
+    constants = [_code_parts(c) if isinstance(c, CodeType) else c for c in code.co_consts]
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    return code.co_code, constants, *names, code.co_argcount, code.co_flags
 
 
 def _text(text: str) -> bytes:
@@ -124,8 +141,8 @@ _DTYPES = {np.dtype(name): _dtype(np.dtype(name)) for name in ("f8", "f4", "i8",
 class _Walk:
     """One walk: the hash so far, the way to the present value, and what it stands inside."""
 
-    def __init__(self, root: Any) -> None:
-        self.root = root
+    def __init__(self, root: Any, code: bool) -> None:
+        self.root, self.code = root, code
         self.hash = sha256(_FORMAT)
         self.path: list[str | int | tuple[Any]] = []
         self.active: set[int] = set()
@@ -263,8 +280,31 @@ class _Walk:
         if bound is not None and not isinstance(bound, ModuleType) and not isinstance(obj, type):
             self.hash.update(b"m" + _text(obj.__name__))
             self.at(".__self__", bound)
+        elif (
+            self.code
+            and isinstance(obj, (FunctionType, type))
+            and (obj.__module__ == "__main__" or self.named(obj, None) is None)
+        ):
+            self.inside(obj, _Walk.put_code)
         else:
             self.put_name(obj)
+
+    def put_code(self, obj: Any) -> None:
+        self.hash.update(b"c" + _text(obj.__qualname__))
+        if isinstance(obj, FunctionType):
+            self.at(".__code__", _code_parts(obj.__code__))
+            self.at(".__defaults__", (obj.__defaults__, obj.__kwdefaults__))
+            self.at(".__closure__", [cell.cell_contents for cell in obj.__closure__ or ()])
+            return
+        self.at(".__bases__", list(obj.__bases__))
+        for name, value in sorted(vars(obj).items()):
+            if name in _NO_CODE:
+                continue
+            if isinstance(value, (staticmethod, classmethod)):
+                value = value.__func__
+            elif isinstance(value, property):
+                value = [value.fget, value.fset, value.fdel]
+            self.at("." + name, value)
 
     def put_name(self, obj: Any) -> None:
         encoded = self.names.get(id(obj))
@@ -274,13 +314,29 @@ class _Walk:
 
     def find(self, obj: Any, name: str | None = None) -> bytes:
         """Encode the name under which `obj` can be imported."""
+        encoded = self.named(obj, name)
+        if encoded is None:
+            owner = type(obj) if name is not None else getattr(obj, "__objclass__", obj)
+            name = name or obj.__qualname__
+            self.fail(
+                obj, f"cannot be imported as {name!r} from {getattr(owner, '__module__', None)!r}"
+            )
+        return encoded
+
+    def named(self, obj: Any, name: str | None) -> bytes | None:
         owner = type(obj) if name is not None else getattr(obj, "__objclass__", obj)
         modules = [getattr(owner, "__module__", None)]
+        if name is not None and modules[0]:
+            # pandas.NA is where users find it.
+            modules.append(modules[0].partition(".")[0])
         if isinstance(obj, np.ufunc):
             # Before numpy 2.2, and in scipy, a ufunc does not know its module.
             modules = ["numpy", "scipy.special", *modules]
             name = obj.__name__
         name = name or obj.__qualname__
+        if modules == ["__main__"] and "<" not in name:
+            # Of a script or notebook: workers get a copy that they cannot import, of the same name.
+            return b"g" + _text("__main__") + _text(name)
         for module in modules:
             try:
                 home = sys.modules.get(module) or import_module(module)  # type: ignore[arg-type]
@@ -288,7 +344,7 @@ class _Walk:
                     return b"g" + _text(str(module)) + _text(name)
             except (AttributeError, ImportError, TypeError, ValueError):
                 pass
-        self.fail(obj, f"cannot be imported as {name!r} from {modules[-1]!r}")
+        return None
 
     # --- objects ----------------------------------------------------------------------------------
 
@@ -310,7 +366,7 @@ class _Walk:
 
     def head(self, tag: bytes, obj: Any) -> None:
         self.hash.update(tag)
-        self.put_name(type(obj))
+        self.put_callable(type(obj))
 
     def put_estimator(self, obj: BaseEstimator) -> None:
         self.head(b"E", obj)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,21 @@ def is_frame(X: Any) -> bool:
     return hasattr(X, "isetitem") and hasattr(X, "iloc")
 
 
-class Features:
+class Sized:
+    """Tells its size, by which Dask decides to send an argument to each worker once only."""
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + sum(_bytes(value) for value in vars(self).values())
+
+
+def _bytes(value: Any) -> int:
+    if is_frame(value):
+        return int(value.memory_usage().sum())
+    size = getattr(value, "nbytes", None)
+    return sys.getsizeof(value) if size is None else int(size)
+
+
+class Features(Sized):
     """Training or test features: float64 values of the columns with noise, and all the rest.
 
     Attributes
@@ -47,7 +62,7 @@ class Features:
         if self.rest is None:
             return values
         if not is_frame(self.rest):
-            X = self.rest.copy()
+            X = np.array(self.rest)  # no longer a memory map, if a worker was sent one
             X[:, self.positions] = values
             return X
         if self.positions.size == self.rest.shape[1]:
@@ -56,6 +71,15 @@ class Features:
         for j, position in enumerate(self.positions):
             X.isetitem(position, values[:, j])
         return X
+
+    def content(self) -> tuple[Any, ...]:
+        """Return all that members are told, once, for a digest."""
+        if self.rest is None:
+            return (self.values,)
+        others = np.delete(np.arange(self.rest.shape[1]), self.positions)
+        if is_frame(self.rest):
+            return self.values, list(self.rest.columns), self.rest.iloc[:, others]
+        return self.values, self.rest[:, others]
 
     def rows(self, rows: slice) -> Features:
         """Return some of the rows."""
@@ -144,6 +168,8 @@ class FeatureReader:
 def _column(X: Any, position: int, *, all_noisy: bool) -> np.ndarray:
     column = X.iloc[:, position]
     try:
+        if getattr(column.dtype, "kind", "O") in "mM":
+            raise TypeError("dates and times have no unit that noise could have")
         return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
     except (TypeError, ValueError) as failure:
         advice = " Name the numeric columns with the parameter columns." if all_noisy else ""

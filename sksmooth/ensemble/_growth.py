@@ -13,6 +13,7 @@ from ..confidence import anytime
 from ..confidence._levels import error_per_statement
 from ..exceptions import TooFewDrawsError
 from ..smoothing._bounds import TAIL_FLOOR
+from ._progress import FitProgress
 from ._votes import EnsembleVotes
 
 # The first look, and how much the ensemble grows from one to the next: looking costs little, and
@@ -57,11 +58,12 @@ def fit_until_settled(
     n_old = ensemble._n_kept()
     target = max(n_old, min(_FIRST_LOOK, limit))
     features = data = None
+    progress = FitProgress(limit - n_old, ensemble.verbose)
     while True:
-        ensemble._train(X, y, sample_weight, fit_params, n_old, target)
+        ensemble._train(X, y, sample_weight, fit_params, n_old, target, progress)
         if features is None:
             features = ensemble._read(X_test)
-        new = ensemble._votes(features, first=0 if data is None else n_old)
+        new = ensemble._votes(features, lambda n: None, first=0 if data is None else n_old)
         if data is None:
             data = new
         elif ensemble.voting == "hard":
@@ -73,6 +75,7 @@ def fit_until_settled(
             ensemble, ensemble._wrap(data), float(radius), n_flips, n_poisoned
         )
         if np.all(certified | refuted) or target >= limit:
+            progress.bar.close()
             return Settled(target, certified, refuted)
         target = min(limit, max(target + 1, math.ceil(_GROWTH * target)))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How one member is made: its streams, its noise, its training; and many of them in parallel.
+"""How one member is made: its streams, its noise, its training.
 
 Every member has three child streams of its own seed: one for the noise on the training data, one
 for the learner's own randomness, one for the noise on the test input. They are independent: a
@@ -9,10 +9,10 @@ void. The training noise is drawn once, before the learner starts, and is all th
 
 from __future__ import annotations
 
+import copy
 import random
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,28 +20,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, clone
 from sklearn.dummy import DummyClassifier
-from sklearn.utils._param_validation import InvalidParameterError
-from sklearn.utils.parallel import Parallel, delayed
-from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
 from ..smoothing import CategoricalNoise
 from ..smoothing._grid import on_grid
 from ._digest import digest
-from ._features import Features
-
-# Members per task are chosen so that a task takes about this long (seconds): the cost of handing
-# out a task and its result, some milliseconds, stays small, and all workers end at about the same
-# time.
-_SECONDS_PER_TASK = 0.25
+from ._features import Features, Sized
 
 # Words of 32 bits in a member's seed.
 _SEED_WORDS = 4
 
-# Words of a learner's stream that seed the global generators, NumPy's and Python's alike.
+# Words of a learner's stream that seed the global generators: four NumPy's, four the others.
 _GLOBAL_WORDS = 8
 
 
@@ -111,7 +101,7 @@ class AdditiveNoise:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Sized):
     """All that training a member takes, but for its seed."""
 
     estimator: Any
@@ -133,7 +123,7 @@ class Recipe:
             self.labels if self.label_noise is None else self.label_noise.draw(self.labels, rng)
         )
         y = self.classes[labels]
-        words = streams.learner.generate_state(_GLOBAL_WORDS + len(self.random_states), np.uint32)
+        words = self._words(streams)
         learner, params = self._learner(labels, words[_GLOBAL_WORDS:])
         try:
             reseed(words)
@@ -144,6 +134,13 @@ class Recipe:
             return Member(None, np.zeros(self.n_columns), failure)
         return Member(learner, self._test_vector(learner, streams), None)
 
+    def words(self, seed: np.ndarray) -> np.ndarray:
+        """Return what seeds the global generators for a member, and then its parameters."""
+        return self._words(Streams.of(seed))
+
+    def _words(self, streams: Streams) -> np.ndarray:
+        return streams.learner.generate_state(_GLOBAL_WORDS + len(self.random_states), np.uint32)
+
     @property
     def n_columns(self) -> int:
         """Number of columns that get noise."""
@@ -151,11 +148,11 @@ class Recipe:
 
     def _learner(self, labels: np.ndarray, seeds: np.ndarray) -> tuple[Any, dict[str, Any]]:
         """Return an untrained learner, and what its `fit` takes beside X and y."""
-        if self.label_noise is not None and np.all(labels == labels[0]):
-            # The noise left one class only, which many classifiers refuse: a vote for that class.
+        if np.all(labels == labels[0]):
+            # One class only, which many classifiers refuse: a vote for that class.
             return DummyClassifier(strategy="most_frequent"), {}
         # Copies: what one member does to them in place must not reach the next.
-        params = {k: v.copy() if hasattr(v, "copy") else v for k, v in self.fit_params.items()}
+        params = copy.deepcopy(self.fit_params)
         learner = clone(self.estimator)
         randomize(learner, self.random_states, seeds)
         return learner, params
@@ -241,7 +238,7 @@ _LENDING = _Lending()
 
 @contextmanager
 def global_generators() -> Iterator[Reseed]:
-    """Lend the global generators of Python and NumPy, which a learner may use without being told.
+    """Lend the global generators of Python, NumPy and torch, which a learner may use untold.
 
     Yields a function that seeds them for a member; afterwards they are as they were before. Of
     several threads one has them, and for the others that function does nothing. If each seeded
@@ -251,10 +248,14 @@ def global_generators() -> Iterator[Reseed]:
     """
     owned = _LENDING.enter()
     numpy_state, python_state = np.random.get_state(), random.getstate()
+    torch = sys.modules.get("torch")
+    torch_state = None if torch is None else torch.get_rng_state()
 
     def restore() -> None:
         np.random.set_state(numpy_state)
         random.setstate(python_state)
+        if torch is not None:
+            torch.set_rng_state(torch_state)
 
     try:
         yield _reseed if owned else lambda words: None
@@ -264,68 +265,15 @@ def global_generators() -> Iterator[Reseed]:
 
 def _reseed(words: np.ndarray) -> None:
     np.random.seed(words[:4])
-    random.seed(int.from_bytes(words[4:_GLOBAL_WORDS].tobytes(), sys.byteorder))
+    number = int.from_bytes(words[4:_GLOBAL_WORDS].tobytes(), sys.byteorder)
+    random.seed(number)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(number % 2**64)
 
 
-def train_chunk(recipe: Recipe, seeds: np.ndarray) -> list[Member]:
-    """Train a few members one after the other, in one inner thread.
-
-    One thread: members are small, and sums in a fixed order make the answer independent of where
-    it was computed.
-    """
-    with threadpool_limits(limits=1):
-        return _train_all(recipe, seeds)
-
-
-def _train_all(recipe: Recipe, seeds: np.ndarray) -> list[Member]:
-    with global_generators() as reseed:
-        return [_portable(recipe.train(seed, reseed)) for seed in seeds]
-
-
-def _portable(member: Member) -> Member:
-    # Exceptions of other packages need not survive pickling.
+def portable(member: Member) -> Member:
+    """Return a member without the exception itself, which need not survive pickling."""
     if not isinstance(member.failure, Exception):
         return member
     text = "".join(traceback.format_exception_only(member.failure)).strip()
     return Member(None, member.test_vector, text)
-
-
-def train_members(
-    recipe: Recipe, seeds: np.ndarray, *, n_jobs: int | None, verbose: int, is_first: bool
-) -> list[Member]:
-    """Train one member per seed, in the order of the seeds whatever the backend."""
-    n_members = len(seeds)
-    with tqdm(total=n_members, disable=not verbose, desc="fit", unit="member") as progress:
-        started = time.perf_counter()
-        with threadpool_limits(limits=1), global_generators() as reseed:
-            first = recipe.train(seeds[0], reseed)
-        seconds = time.perf_counter() - started
-        if is_first and isinstance(first.failure, InvalidParameterError):
-            raise first.failure  # the same for every member
-        members = [_portable(first)]
-        progress.update()
-        for chunk in _in_parallel(recipe, seeds[1:], seconds, n_jobs):
-            members += chunk
-            progress.update(len(chunk))
-    if is_first and all(member.learner is None for member in members):
-        cause = first.failure if isinstance(first.failure, Exception) else None
-        raise ValueError(
-            f"All {n_members} members failed to fit. The first failure: {members[0].failure}"
-        ) from cause
-    return members
-
-
-def _in_parallel(recipe, seeds, seconds: float, n_jobs: int | None) -> Iterator[list[Member]]:
-    if len(seeds) == 0:
-        return
-    n_workers = effective_n_jobs(n_jobs)
-    size = max(1, int(_SECONDS_PER_TASK / max(seconds, 1e-6)))
-    size = min(size, -(-len(seeds) // n_workers))
-    chunks = [seeds[i : i + size] for i in range(0, len(seeds), size)]
-    if n_workers == 1:
-        with threadpool_limits(limits=1):  # once: it takes milliseconds
-            for chunk in chunks:
-                yield _train_all(recipe, chunk)
-        return
-    parallel = Parallel(n_jobs=n_jobs, return_as="generator")
-    yield from parallel(delayed(train_chunk)(recipe, chunk) for chunk in chunks)

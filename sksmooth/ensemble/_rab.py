@@ -45,7 +45,8 @@ class RABEnsembleClassifier(NoisyEnsemble):
     are to be chosen without a look at it.
 
     Covered are changes of the features that get noise, in given rows (and, with ``q > 0``, of
-    labels): not inserted or removed rows, not other columns, not the test input (which may carry
+    labels): not inserted or removed rows, not values that become or cease to be NaN, not other
+    columns, not the test input (which may carry
     the trigger: the same input is compared under both training sets), not preprocessing that was
     fitted outside on the same data (give the whole pipeline as `estimator` instead), not
     hyperparameters that were chosen on it.
@@ -54,7 +55,10 @@ class RABEnsembleClassifier(NoisyEnsemble):
     ----------
     estimator : classifier
         Classifier or pipeline with `fit` and `predict`, cloned for each member. Its `fit` may use
-        all that it is given: the certificate holds for any training algorithm.
+        all that it is given: the certificate holds for any training algorithm. Members must be
+        independent: what is random in it comes from parameters ``random_state`` or from the global
+        generators of NumPy, Python or torch, all of which are seeded for each member, and `predict`
+        draws nothing.
     n_estimators : int, default=1000
         Number of members. At the default level not even a unanimous vote is certified with less
         than 11; the radius of one grows as the normal quantile of ``1 - 6.9 / n_estimators``.
@@ -103,6 +107,11 @@ class RABEnsembleClassifier(NoisyEnsemble):
         Whether `fit` keeps the members and trains only those that are missing, on the same data
         with the same parameters. If it is the votes that tell whether more are needed, only
         ``bound="anytime"`` is valid.
+    checkpoint_dir : str or path, default=None
+        Folder in which each member is kept as it ends: empty, new, or that of an earlier fit with
+        the same data and parameters, which then goes on where it stopped. Members are pickles: use
+        folders that nobody else can write to. With ``random_state=None`` the seeds of the folder
+        are taken, if it has some. One fit at a time may use it.
     n_jobs : int, default=None
         Number of processes that train and vote, with one inner thread each. It changes the time,
         never the answer.
@@ -179,6 +188,7 @@ class RABEnsembleClassifier(NoisyEnsemble):
         "confidence_level": [Interval(Real, 0, 1, closed="neither")],
         "classes": [None, "array-like"],
         "warm_start": ["boolean"],
+        "checkpoint_dir": [None, str, HasMethods(["__fspath__"])],
         "n_jobs": [None, Integral],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -203,6 +213,7 @@ class RABEnsembleClassifier(NoisyEnsemble):
         confidence_level=0.999,
         classes=None,
         warm_start=False,
+        checkpoint_dir=None,
         n_jobs=None,
         random_state=None,
         verbose=0,
@@ -223,13 +234,19 @@ class RABEnsembleClassifier(NoisyEnsemble):
         self.confidence_level = confidence_level
         self.classes = classes
         self.warm_start = warm_start
+        self.checkpoint_dir = checkpoint_dir
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
 
     def _noises(self, n_columns: int, n_classes: int, grid: float | None):
         """Return how features get their noise, and the noise that radii are computed from."""
-        sigma = np.asarray(self.sigma, dtype=np.float64)
+        try:
+            sigma = np.asarray(self.sigma, dtype=np.float64)
+        except (TypeError, ValueError) as failure:
+            raise ValueError(
+                f"sigma must be a number or a list of numbers. Got {self.sigma!r}."
+            ) from failure
         noise: Any
         if sigma.ndim and sigma.shape != (n_columns,):
             raise ValueError(

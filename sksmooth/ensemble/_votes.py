@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
-from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
 from ._features import Features
+from ._parallel import run_tasks
 
 # With correction="holdout" every tenth member chooses the class, the others bound its probability.
 # The role depends on the member's number alone.
@@ -75,6 +75,14 @@ class EnsembleVotes:
         return self.together(), self.n_drawn if hard else None
 
 
+def members_for(n_bounding: Any) -> int:
+    """Return the least number of members of which so many bound, where every tenth chooses."""
+    n = n_bounding
+    while n - -(-n // _EVERY) < n_bounding:
+        n += 1
+    return n
+
+
 def collect(
     learners: list[Any],
     test_vectors: np.ndarray,
@@ -82,39 +90,51 @@ def collect(
     classes: np.ndarray,
     voting: str,
     *,
-    first: int = 0,
-    n_jobs: int | None = None,
-    verbose: int = 0,
+    first: int,
+    n_jobs: int | None,
+    advance: Callable[[int], Any],
 ) -> np.ndarray:
-    """Return the members' votes as `EnsembleVotes.data`; `first` is the first member's number."""
+    """Return the members' votes as `EnsembleVotes.data`.
+
+    `first` is the first member's number; `advance` is told how many members more have voted.
+    """
     n_members = len(learners)
     n_workers = min(effective_n_jobs(n_jobs), n_members)
-    # Four tasks per worker, so that all end at about the same time.
-    size = n_members if n_workers == 1 else -(-n_members // (4 * n_workers))
-    starts = range(0, n_members, size)
-    tasks = (
-        delayed(_collect_chunk)(
-            learners[i : i + size],
-            test_vectors[i : i + size],
-            features,
-            classes,
-            voting,
-            first + i,
-            verbose if n_workers == 1 else 0,
+
+    def chunk(start: int, stop: int) -> tuple[Any, Any, Any, Any, Any, int]:
+        part = slice(start, stop)
+        return learners[part], test_vectors[part], features, classes, voting, first + start
+
+    if n_workers == 1:
+        votes = collect_chunk(*chunk(0, n_members), advance=advance)
+    else:
+        # Four tasks per worker, so that all end at about the same time.
+        size = -(-n_members // (4 * n_workers))
+        tasks = [chunk(i, i + size) for i in range(0, n_members, size)]
+        parts = {}
+        for number, part in run_tasks(collect_chunk, tasks, n_jobs=n_workers):
+            parts[number] = part
+            advance(len(tasks[number][0]))
+        ordered = [parts[number] for number in range(len(tasks))]
+        votes = np.concatenate(ordered, axis=-1) if voting == "soft" else sum(ordered)
+    if not votes.any() and any(learner is not None for learner in learners):
+        raise ValueError(
+            "No member votes for any of classes_: their predictions are other labels, or labels of "
+            f"another type, than {classes[:10].tolist()}."
         )
-        for i in starts
-    )
-    results = Parallel(n_jobs=n_workers, return_as="generator")(tasks)
-    results = tqdm(
-        results, total=len(starts), disable=not verbose or n_workers == 1, desc="votes", unit="task"
-    )
-    if voting == "soft":
-        return np.concatenate(list(results), axis=-1)
-    # Whole numbers: sums in any order are the same.
-    return sum(results, np.zeros((2, features.n_samples, classes.size), dtype=np.int64))
+    return votes
 
 
-def _collect_chunk(learners, test_vectors, features, classes, voting, first, verbose) -> np.ndarray:
+def collect_chunk(
+    learners: list[Any],
+    test_vectors: np.ndarray,
+    features: Features,
+    classes: np.ndarray,
+    voting: str,
+    first: int,
+    advance: Callable[[int], Any] | None = None,
+) -> np.ndarray:
+    """Return the votes of a few members, in one inner thread."""
     n_samples, n_classes = features.n_samples, classes.size
     soft = voting == "soft"
     # Counts with the rows last while they are added up: each class's are then one block of memory.
@@ -122,36 +142,43 @@ def _collect_chunk(learners, test_vectors, features, classes, voting, first, ver
     votes = np.zeros(shape, dtype=np.float64 if soft else np.int64)
     shifted = np.empty_like(features.values)
     with threadpool_limits(limits=1):
-        numbers = range(len(learners))
-        for i in tqdm(numbers, disable=not verbose, desc="votes", unit="member"):
-            learner = learners[i]
-            if learner is None:  # counts as drawn, votes for nobody
-                continue
-            np.add(features.values, test_vectors[i], out=shifted)
-            try:
-                if soft:
-                    scores = learner.predict_proba(features.with_values(shifted))
-                    votes[:, :, i] = _scores(scores, learner.classes_, classes)
-                else:
-                    labels = learner.predict(features.with_values(shifted))
-                    labels = np.asarray(labels).reshape(-1)
-                    role = votes[0] if (first + i) % _EVERY == 0 else votes[1]
-                    for c in range(n_classes):  # a label that is none of them is for nobody
-                        role[c] += labels == classes[c]
-            except Exception as failure:
-                failure.add_note(f"Raised by member {first + i} of the ensemble on test inputs.")
-                raise
+        for i, learner in enumerate(learners):
+            if learner is not None:  # else it counts as drawn and votes for nobody
+                np.add(features.values, test_vectors[i], out=shifted)
+                try:
+                    if soft:
+                        votes[:, :, i] = _soft(learner, features.with_values(shifted), classes)
+                    else:
+                        labels = np.asarray(learner.predict(features.with_values(shifted)))
+                        labels = labels.reshape(-1)
+                        role = votes[0] if (first + i) % _EVERY == 0 else votes[1]
+                        for c in range(n_classes):  # a label that is none of them is for nobody
+                            role[c] += labels == classes[c]
+                except Exception as failure:
+                    failure.add_note(
+                        f"Raised by member {first + i} of the ensemble on test inputs."
+                    )
+                    raise
+            if advance is not None:
+                advance(1)
     return votes if soft else votes.transpose(0, 2, 1)
 
 
-def _scores(scores: np.ndarray, own: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return class probabilities in the order of `classes`, that sum to at most 1.
+def _soft(learner: Any, X: Any, classes: np.ndarray) -> np.ndarray:
+    """Return a member's class probabilities in the order of `classes`, summing to at most 1.
 
     A row with a value that is not a number is a vote for nobody.
     """
-    scores = np.clip(np.asarray(scores, dtype=np.float64), 0.0, 1.0)
+    scores, own = np.asarray(learner.predict_proba(X), dtype=np.float64), learner.classes_
+    where = np.minimum(np.searchsorted(classes, own), classes.size - 1)
+    if not np.array_equal(classes[where], own) or scores.shape != (len(X), len(own)):
+        raise ValueError(
+            f"predict_proba must have one column for each of the member's classes_, and these must "
+            f"be among {classes.tolist()}. Got shape {scores.shape} for {np.asarray(own).tolist()}."
+        )
+    scores = np.clip(scores, 0.0, 1.0)
     scores[~np.isfinite(scores).all(axis=1)] = 0.0
     scores *= _SCALE / np.maximum(scores.sum(axis=1, keepdims=True), 1.0)
     result = np.zeros((scores.shape[0], classes.size))
-    result[:, np.searchsorted(classes, own)] = scores
+    result[:, where] = scores
     return result

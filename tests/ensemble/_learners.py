@@ -112,3 +112,58 @@ class Carrier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         return np.full(len(X), self.classes_[0])
+
+
+class OwnClone(FitCounter):
+    """Is its own clone, so that all members would be one object."""
+
+    def __sklearn_clone__(self):
+        return self
+
+
+class Scorer(ClassifierMixin, BaseEstimator):
+    """Gives scores for classes of its own."""
+
+    def __init__(self, classes=(0, 1), width=2):
+        self.classes = classes
+        self.width = width
+
+    def fit(self, X, y):
+        self.classes_ = np.asarray(self.classes)
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.classes_[0])
+
+    def predict_proba(self, X):
+        return np.full((len(X), self.width), 1.0 / self.width)
+
+
+class Interrupting(ClassifierMixin, BaseEstimator):
+    """As if the user pressed Ctrl-C while it trains, if told so."""
+
+    def __init__(self, interrupts=False):
+        self.interrupts = interrupts
+
+    def fit(self, X, y):
+        if self.interrupts:
+            raise KeyboardInterrupt
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.classes_[0])
+
+
+class TorchDrawer(ClassifierMixin, BaseEstimator):
+    """Draws from torch's global generator."""
+
+    def fit(self, X, y):
+        import torch
+
+        self.classes_ = np.unique(y)
+        self.draw_ = float(torch.rand(()))
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.classes_[0])

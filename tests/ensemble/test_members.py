@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import pickle
 import random
+import subprocess
+import sys
 
 import joblib
 import numpy as np
@@ -22,7 +24,7 @@ from sksmooth.confidence import probability_bounds
 from sksmooth.ensemble._members import Streams, generator, member_seeds
 from sksmooth.exceptions import DigestError, FailedMembersWarning
 
-from ._learners import Denoiser, Drawer, FitCounter, Intervals
+from ._learners import Denoiser, Drawer, FitCounter, Intervals, TorchDrawer
 
 
 def blobs(n=40, d=3, seed=0, n_classes=2):
@@ -152,6 +154,21 @@ def test_members_in_threads_never_draw_the_same_global_numbers():
     before = np.random.get_state()[1].copy()
     RABEnsembleClassifier(Drawer(), n_estimators=3, test_noise="seed").fit(X, y)
     assert_array_equal(np.random.get_state()[1], before)
+
+
+def test_torch_is_seeded_for_each_member():
+    torch = pytest.importorskip("torch", reason="needs the extra torch")
+    X, y = blobs()
+    before = torch.get_rng_state()
+    models = [
+        RABEnsembleClassifier(TorchDrawer(), n_estimators=8, random_state=0, n_jobs=n_jobs).fit(
+            X, y
+        )
+        for n_jobs in (None, 2)
+    ]
+    draws = [[member.draw_ for member in model.estimators_] for model in models]
+    assert draws[0] == draws[1] and len(set(draws[0])) == 8
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_an_ensemble_of_ensembles_is_reproducible():
@@ -287,6 +304,35 @@ def test_a_learner_that_has_no_digest_is_told_about_seed():
     with pytest.raises(DigestError, match="test_noise"):
         RABEnsembleClassifier(base, n_estimators=12).fit(X, y)
     RABEnsembleClassifier(base, n_estimators=12, test_noise="seed").fit(X, y)
+
+
+SCRIPT = """
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sksmooth import RABEnsembleClassifier
+
+class Mine(LogisticRegression):
+    pass
+
+def double(X):
+    return 2 * X
+
+if __name__ == "__main__":
+    X, y = [[0.0], [1.0], [2.0], [3.0]] * 5, [0, 0, 1, 1] * 5
+    for n_jobs in (1, 2):
+        base = make_pipeline(FunctionTransformer(double), Mine())
+        model = RABEnsembleClassifier(base, n_estimators=20, n_jobs=n_jobs, random_state=0)
+        print(model.fit(X, y).test_vectors_.tobytes().hex())
+"""
+
+
+def test_classes_and_functions_of_a_script_have_the_same_digest_in_workers(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=True)
+    alone, workers = done.stdout.split()
+    assert alone == workers and len(alone) == 20 * 16
 
 
 # --- nothing changes under use -------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from numpy.testing import assert_array_equal
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
@@ -25,7 +27,7 @@ from sksmooth.confidence import probability_bounds
 from sksmooth.exceptions import OptionalStoppingWarning, TooFewDrawsError
 from sksmooth.smoothing import GaussianNoise, JointNoise, UniformNoise
 
-from ._learners import Carrier, FitCounter, Intervals
+from ._learners import Carrier, FitCounter, Interrupting, Intervals, OwnClone, Scorer
 
 # Checks that may not run or pass, with the reason.
 SKIPS = {
@@ -246,6 +248,106 @@ def test_growing_notices_a_change_anywhere_in_the_base(kept):
         model.set_params(n_estimators=4, estimator__payload=changed).fit(X, y)
 
 
+def test_growth_and_kept_votes_notice_one_sigma_of_many():
+    """Uniform noise keeps sigma beside the law: one value of 1,200 is changed."""
+    X, y = np.zeros((4, 1200)), [0, 1, 0, 1]
+    sigma, other = np.ones(1200), np.ones(1200)
+    other[600] = np.nextafter(1.0, 2.0)
+    params = {"noise": "uniform", "n_estimators": 12, "warm_start": True, "random_state": 0}
+    model = RABEnsembleClassifier(Intervals(), sigma=sigma, **params).fit(X, y)
+    votes = model.collect_votes(X[:1])
+    with pytest.raises(ValueError, match="data and the parameters"):
+        model.set_params(sigma=other, n_estimators=13).fit(X, y)
+    with pytest.raises(ValueError, match="another ensemble"):
+        RABEnsembleClassifier(Intervals(), sigma=other, **params).fit(X, y).certify_votes(votes)
+
+
+def grown_by(base, other):
+    """Train a member of one base, then another one of the other."""
+    X, y = np.zeros((4, 1)), [0, 1, 0, 1]
+    model = RABEnsembleClassifier(base, n_estimators=1, warm_start=True, test_noise="seed")
+    return model.fit(X, y).set_params(estimator=other, n_estimators=2).fit(X, y)
+
+
+def adds(number):
+    return lambda X: X + number
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        lambda v: adds(v),
+        lambda v: {"f": adds(v), "series": pd.Series([v] * 3)},
+        lambda v: [adds(0), pd.DataFrame({"a": np.full(2000, v)})],
+        lambda v: [adds(0), {"nested": LogisticRegression(C=v)}],
+        lambda v: type("Local", (), {"value": v}),
+        lambda v: exec(f"def f(x): return x + {v}", space := {}) or space["f"],
+    ],
+    ids=["closure", "series", "frame", "estimator", "class", "code"],
+)
+def test_growth_notices_other_functions_and_what_lies_beside_them(payload):
+    same = payload(1)
+    assert len(grown_by(Carrier(same), Carrier(same)).estimators_) == 2
+    with pytest.raises(ValueError, match="data and the parameters"):
+        grown_by(Carrier(payload(1)), Carrier(payload(2)))
+
+
+def test_a_failed_or_interrupted_fit_changes_nothing():
+    X, y, *_ = iris()
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    model = RABEnsembleClassifier(Interrupting(), n_estimators=12, random_state=0).fit(frame, y)
+    before = joblib.hash(model)
+    for other in (frame[list("dcba")], frame[["a", "b"]], X):
+        model.set_params(estimator__interrupts=True)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(other, y)
+        model.set_params(estimator__interrupts=False)
+        assert joblib.hash(model) == before
+    with pytest.raises(ValueError, match="feature names"):
+        model.certify(frame[list("dcba")])
+
+
+@pytest.mark.parametrize("scorer", [Scorer((0, 1, 2), 3), Scorer((1, 9), 2), Scorer((1, 2), 1)])
+def test_scores_of_other_classes_are_refused(scorer):
+    model = RABEnsembleClassifier(scorer, n_estimators=3, voting="soft", bound="betting")
+    model.fit([[0.0], [1.0], [2.0]], [1, 2, 3])
+    with pytest.raises(ValueError, match="one column for each of the member's classes_"):
+        model.predict([[0.0]])
+
+
+def test_predictions_that_are_no_labels_at_all_are_refused():
+    model = RABEnsembleClassifier(Scorer(("a", "b")), n_estimators=3).fit([[0.0], [1.0]], [0, 1])
+    with pytest.raises(ValueError, match="No member votes for any of classes_"):
+        model.predict([[0.0]])
+
+
+def test_too_few_members_for_a_holdout_are_counted_in_members():
+    X, y, X_test, _ = iris()
+    params = {"correction": "holdout", "random_state": 0}
+    model = RABEnsembleClassifier(GaussianNB(), n_estimators=10, **params).fit(X, y)
+    with pytest.raises(TooFewDrawsError, match="n_estimators must be at least") as caught:
+        model.certify(X_test)
+    needed = caught.value.n_needed
+    enough = RABEnsembleClassifier(GaussianNB(), n_estimators=needed, **params).fit(X, y)
+    assert np.any(enough.certify(X_test).radii > 0)
+    with pytest.raises(TooFewDrawsError):
+        enough.set_params(n_estimators=needed - 1).fit(X, y).certify(X_test)
+
+
+def test_a_single_label_of_several_classes_is_a_vote_for_it():
+    model = RABEnsembleClassifier(LogisticRegression(), n_estimators=20, classes=["a", "b"])
+    assert model.fit([[0.0], [1.0]], ["b", "b"]).certify([[0.0]]).y_pred[0] == "b"
+
+
+def test_parameters_set_after_fit_do_not_break_the_repr():
+    X, y, X_test, _ = iris()
+    model = RABEnsembleClassifier(GaussianNB(), n_estimators=12).fit(X, y)
+    model.set_params(confidence_level=2.0)
+    assert repr(model).startswith("RABEnsembleClassifier")
+    with pytest.raises(ValueError, match="confidence_level"):
+        model.certify(X_test)
+
+
 def test_training_until_a_radius_is_settled():
     X, y, X_test, _ = iris()
     params = {"sigma": 0.3, "bound": "anytime", "random_state": 0}
@@ -321,10 +423,22 @@ def test_a_frame_of_numbers_and_an_array_certify_alike():
     assert ints.certify(X_test.astype(np.float32)).radii.dtype == np.float64
 
 
+def test_missing_values_of_pandas_have_digests():
+    frame = pd.DataFrame({"n": pd.array([1.0, None, 3.0, 4.0], dtype="Float64"), "w": list("abab")})
+    frame["w"] = frame["w"].astype("string").where(frame["n"] != 3.0)
+    base = make_pipeline(
+        make_column_transformer((SimpleImputer(), ["n"])), DecisionTreeClassifier(max_depth=1)
+    )
+    model = RABEnsembleClassifier(base, columns=["n"], n_estimators=12).fit(frame, [0, 1, 0, 1])
+    assert model.certify(frame).radii.shape == (4,)
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
         ({"sigma": 0.0}, "'sigma' parameter"),
+        ({"sigma": ["a"]}, "sigma must be a number or a list of numbers"),
+        ({"estimator": OwnClone()}, "is its own clone"),
         ({"sigma": [1.0, 2.0]}, r"sigma must be a number or of shape \(4,\)"),
         ({"sigma": 1e300}, "sigma must be positive and finite"),
         ({"q": 1.0}, "'q' parameter"),
@@ -349,7 +463,7 @@ def test_a_frame_of_numbers_and_an_array_certify_alike():
 def test_bad_parameters(params, message):
     X, y, *_ = iris()
     with pytest.raises(ValueError, match=message):
-        RABEnsembleClassifier(GaussianNB(), **params).fit(X, y)
+        RABEnsembleClassifier(**{"estimator": GaussianNB(), **params}).fit(X, y)
 
 
 def test_bad_input():
@@ -377,6 +491,9 @@ def test_bad_input():
     frame = pd.DataFrame(X, columns=list("abcd")).assign(b="text")
     with pytest.raises(ValueError, match="Column 'b' gets noise and must hold numbers"):
         model.fit(frame, y)
+    dates = frame.assign(b=pd.Timestamp("2026-01-01"))
+    with pytest.raises(ValueError, match="Column 'b' gets noise.*no unit"):
+        model.fit(dates, y)
     with pytest.raises(ValueError, match=r"columns must be among those of X.*Got \['e'\]"):
         RABEnsembleClassifier(GaussianNB(), columns=["a", "e"]).fit(frame, y)
 

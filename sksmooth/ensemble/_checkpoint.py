@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Members on disk: each is kept as it ends, and a fit that was interrupted goes on from there.
+
+A folder holds ``manifest.json``, which says what its members are members of, and one file for each
+of them. Both are written beside their place and moved there, which is atomic: a process that is
+killed leaves whole files and at most a temporary one. A power failure may leave a file damaged; its
+checksum tells, and the member is trained again.
+
+Members are pickles. Load them only from folders that nobody else can write to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import platform
+import tempfile
+import warnings
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+import sklearn
+
+from .._version import __version__
+from ..exceptions import CheckpointError, CheckpointWarning
+
+try:
+    import cloudpickle  # joblib depends on it
+except ImportError:  # before joblib 1.6, which had a copy of it
+    from joblib.externals import cloudpickle
+
+_FORMAT = "sksmooth checkpoint 1"
+_MEMBER = b"sksmooth member 1\n"
+_TEMPORARY = ".tmp"
+
+# Members of one folder come from one set of these.
+_VERSIONS = {
+    "python": platform.python_version(),
+    "sksmooth": __version__,
+    "scikit-learn": sklearn.__version__,
+    "numpy": np.__version__,
+    "scipy": scipy.__version__,
+}
+
+
+def pack(member: Any) -> bytes:
+    """Return a member as the bytes of its file's contents.
+
+    In the process that trained it: what was sent from one process to another shares other objects
+    among its parts, and would give other bytes.
+    """
+    try:
+        # Like pickle, but classes and functions of a script or notebook go by value.
+        return cloudpickle.dumps(member, protocol=5)
+    except Exception as failure:
+        raise CheckpointError(
+            f"A member cannot be stored in checkpoint_dir: {failure}. Leave checkpoint_dir out, or "
+            "give an estimator that can be pickled."
+        ) from failure
+
+
+unpack = pickle.loads
+
+
+class Checkpoint:
+    """The folder of one ensemble.
+
+    Attributes
+    ----------
+    entropy : list of int
+        What the seeds of its members come from.
+    finished : int or None
+        Number of members of the first `fit` that was completed. More or fewer of them are another
+        number than was decided then.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], described: dict[str, Any], entropy: Any):
+        """Open the folder, or make it.
+
+        Parameters
+        ----------
+        folder : path
+            Empty, absent, or the folder of an earlier fit.
+        described : dict
+            All that members depend on but their seeds, as JSON takes it.
+        entropy : list of int or None
+            What seeds come from; None takes that of the folder, if it has one.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder holds something else, or cannot be written.
+        """
+        self.folder = Path(folder)
+        self.entropy: Any = entropy
+        self.finished: int | None = None
+        self._described = {"format": _FORMAT, **described, "versions": _VERSIONS}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            names = sorted(path.name for path in self.folder.iterdir())
+        except OSError as failure:
+            raise self._error("cannot be used as a folder", failure) from failure
+        if "manifest.json" in names:
+            self._compare(self._read())
+            for name in names:
+                if name.endswith(_TEMPORARY):
+                    (self.folder / name).unlink(missing_ok=True)
+        elif [name for name in names if not name.endswith(_TEMPORARY)]:
+            raise CheckpointError(
+                f"checkpoint_dir must be an empty folder, a new one, or that of an earlier fit. "
+                f"{str(self.folder)!r} holds {names[:3]} and no manifest.json."
+            )
+
+    def begin(self, entropy: list[int]) -> None:
+        """Write the manifest of a new folder."""
+        if self.entropy is None:
+            self.entropy = entropy
+        if not self._manifest.exists():
+            self._write_manifest()
+
+    @property
+    def _manifest(self) -> Path:
+        return self.folder / "manifest.json"
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            manifest = json.loads(self._manifest.read_text(encoding="utf-8"))
+        except OSError as failure:
+            raise self._error("cannot be read", failure) from failure
+        except ValueError:
+            manifest = None
+        if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
+            raise CheckpointError(
+                f"{str(self._manifest)!r} is not the manifest of a fit: its format is not "
+                f"{_FORMAT!r}. Give another checkpoint_dir."
+            )
+        return manifest
+
+    def _compare(self, found: dict[str, Any]) -> None:
+        entropy, self.finished = found.get("random_state"), found.get("finished")
+        wanted = json.loads(json.dumps(self._described))
+        if self.entropy is not None:
+            wanted["random_state"] = self.entropy
+        differ = [
+            f"{name} ({_short(found.get(name))} there, {_short(value)} now)"
+            for name, value in wanted.items()
+            if found.get(name) != value
+        ]
+        if differ:
+            raise CheckpointError(
+                f"checkpoint_dir={str(self.folder)!r} holds members of another fit, which differs "
+                f"in {', '.join(differ)}. Nothing was changed there. Give another folder, or the "
+                "same data and parameters."
+            )
+        self.entropy = entropy
+
+    def _write_manifest(self) -> None:
+        manifest = {**self._described, "random_state": self.entropy, "finished": self.finished}
+        self._write(self._manifest, json.dumps(manifest, indent=1).encode())
+
+    def finish(self, n_members: int) -> None:
+        """Note that a fit was completed; the first number stays."""
+        if self.finished is None:
+            self.finished = n_members
+            self._write_manifest()
+
+    # --- members ----------------------------------------------------------------------------------
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"member-{number:06d}.bin"
+
+    def load(self, number: int) -> Any:
+        """Return a member, or None where there is none or its file is damaged."""
+        try:
+            content = self._path(number).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as failure:
+            raise self._error(f"cannot be read (member {number})", failure) from failure
+        start = len(_MEMBER) + 32
+        payload = content[start:]
+        if content[:start] != _MEMBER + sha256(payload).digest():
+            warnings.warn(
+                f"{str(self._path(number))!r} is damaged; member {number} is trained again.",
+                CheckpointWarning,
+                stacklevel=2,
+            )
+            return None
+        return unpack(payload)
+
+    def save(self, number: int, payload: bytes) -> None:
+        """Keep a member."""
+        self._write(self._path(number), _MEMBER + sha256(payload).digest() + payload)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        temporary = None
+        try:
+            with tempfile.NamedTemporaryFile(
+                dir=self.folder, prefix=path.stem + "-", suffix=_TEMPORARY, delete=False
+            ) as file:
+                temporary = Path(file.name)
+                file.write(content)
+            os.replace(temporary, path)
+        except BaseException as failure:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+            if isinstance(failure, OSError):
+                raise self._error("cannot be written", failure) from failure
+            raise
+
+    def _error(self, what: str, failure: OSError) -> CheckpointError:
+        kept = len(list(self.folder.glob("member-*.bin"))) if self.folder.is_dir() else 0
+        saved = f" {kept} members are stored there and stay usable." if kept else ""
+        return CheckpointError(
+            f"checkpoint_dir={str(self.folder)!r} {what}: {failure.strerror or failure}.{saved}"
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value) if not isinstance(value, str) else value
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Independent tasks on many workers, through joblib: again where a worker died."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import numpy as np
+import sklearn
+from joblib.parallel import get_active_backend
+from sklearn.utils.parallel import Parallel, delayed
+
+from .._version import __version__
+from ..exceptions import LostWorkersError, LostWorkersWarning
+
+# So often tasks are run again after workers died; a task that kills its worker does so every time.
+_RESTARTS = 3
+
+_VERSIONS = {"sksmooth": __version__, "scikit-learn": sklearn.__version__, "numpy": np.__version__}
+
+
+def run_tasks(
+    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], *, n_jobs: int | None
+) -> Iterator[tuple[int, Any]]:
+    """Yield the number of each task and ``function(*task)``, in the order in which they end.
+
+    What was yielded is done. If worker processes die (killed, out of memory), only tasks without
+    an answer are run again.
+    """
+    left = dict(enumerate(tasks))
+    for restarts in range(_RESTARTS + 1):
+        try:
+            for number, result in _answers(function, left, n_jobs):
+                del left[number]
+                yield number, result
+            return
+        except (BrokenProcessPool, CancelledError) as failure:
+            if restarts == _RESTARTS:
+                raise LostWorkersError(
+                    f"Workers died {_RESTARTS + 1} times, and {len(left)} of {len(tasks)} tasks "
+                    "have no answer. They may be out of memory, be killed from outside, or the "
+                    f"learner crashes them. The last time: {failure}"
+                ) from failure
+            warnings.warn(
+                f"A worker died; {len(left)} of {len(tasks)} tasks are run again.",
+                LostWorkersWarning,
+                stacklevel=2,
+            )
+
+
+def _answers(
+    function: Callable[..., Any], left: dict[int, tuple[Any, ...]], n_jobs: int | None
+) -> Iterator[tuple[int, Any]]:
+    backend, _ = get_active_backend()
+    streams = getattr(backend, "supports_return_generator", False)
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered" if streams else "list")
+    try:
+        yield from parallel(
+            delayed(_answer)(_VERSIONS, function, number, *task)
+            for number, task in list(left.items())
+        )
+    except ModuleNotFoundError as failure:
+        if not (failure.name or "").startswith("sksmooth"):
+            raise
+        raise LostWorkersError(
+            f"Workers cannot import {failure.name}: install sksmooth {__version__} where they run."
+        ) from failure
+
+
+def _answer(
+    versions: dict[str, str], function: Callable[..., Any], number: int, *task: Any
+) -> tuple[int, Any]:
+    other = [f"{k} {_VERSIONS[k]} instead of {v}" for k, v in versions.items() if _VERSIONS[k] != v]
+    if other:  # members must be draws from one distribution
+        raise LostWorkersError(f"Workers must have the same versions. One has {', '.join(other)}.")
+    return number, function(*task)
