@@ -11,14 +11,17 @@ Members are pickles. Load them only from folders that nobody else can write to.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
 import platform
+import struct
 import tempfile
 import warnings
 from hashlib import sha256
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -28,10 +31,7 @@ import sklearn
 from .._version import __version__
 from ..exceptions import CheckpointError, CheckpointWarning
 
-try:
-    import cloudpickle  # joblib depends on it
-except ImportError:  # before joblib 1.6, which had a copy of it
-    from joblib.externals import cloudpickle
+_Pickler: Any = pickle._Pickler  # type: ignore[attr-defined]
 
 _FORMAT = "sksmooth checkpoint 1"
 _MEMBER = b"sksmooth member 1\n"
@@ -47,20 +47,65 @@ _VERSIONS = {
 }
 
 
+class _Packer(_Pickler):
+    """Pickles to the same bytes wherever a member was trained.
+
+    Whether two equal strings, or types of arrays, are one object differs between a process that has
+    made them and one that was sent them, and pickle writes it down. Here each is written out. (So
+    this is Python's own implementation, which can be told so, and not the compiled one.)
+    """
+
+    dispatch = _Pickler.dispatch.copy()
+
+    def save(self, obj: Any, save_persistent_id: bool = True) -> None:
+        if isinstance(obj, np.dtype):
+            self.save_reduce(*obj.__reduce__())  # not remembered, as obj is not named
+        else:
+            super().save(obj, save_persistent_id)
+
+    def save_str(self, obj: str) -> None:
+        raw = obj.encode("utf-8", "surrogatepass")
+        self.write(pickle.BINUNICODE8 + struct.pack("<Q", len(raw)) + raw)
+
+    dispatch[str] = save_str
+
+    def save_picklebuffer(self, obj: pickle.PickleBuffer) -> None:
+        # Python's own remembers the bytes, and fails on the second empty array.
+        with obj.raw() as memory:
+            code = pickle.BINBYTES8 if memory.readonly else pickle.BYTEARRAY8
+            self._write_large_bytes(code + struct.pack("<Q", memory.nbytes), memory)
+
+    dispatch[pickle.PickleBuffer] = save_picklebuffer
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        if getattr(obj, "__module__", None) == "__main__" and "<" not in obj.__qualname__:
+            # Of a script or notebook: workers have a copy that they cannot find. Whoever reads the
+            # file can.
+            self.save("__main__")
+            self.save(obj.__qualname__)
+            self.write(pickle.STACK_GLOBAL)
+            self.memoize(obj)
+        else:
+            super().save_global(obj, name)
+
+    dispatch[FunctionType] = save_global
+
+
 def pack(member: Any) -> bytes:
     """Return a member as the bytes of its file's contents.
 
     In the process that trained it: what was sent from one process to another shares other objects
-    among its parts, and would give other bytes.
+    among its parts.
     """
+    buffer = io.BytesIO()
     try:
-        # Like pickle, but classes and functions of a script or notebook go by value.
-        return cloudpickle.dumps(member, protocol=5)
+        _Packer(buffer, protocol=5).dump(member)
     except Exception as failure:
         raise CheckpointError(
             f"A member cannot be stored in checkpoint_dir: {failure}. Leave checkpoint_dir out, or "
             "give an estimator that can be pickled."
         ) from failure
+    return buffer.getvalue()
 
 
 unpack = pickle.loads

@@ -285,7 +285,10 @@ class _Walk:
             and isinstance(obj, (FunctionType, type))
             and (obj.__module__ == "__main__" or self.named(obj, None) is None)
         ):
-            self.inside(obj, _Walk.put_code)
+            if id(obj) in self.active:  # a method that names its class
+                self.hash.update(b"R" + _text(obj.__qualname__))
+            else:
+                self.inside(obj, _Walk.put_code)
         else:
             self.put_name(obj)
 

@@ -56,25 +56,40 @@ def _answers(
     function: Callable[..., Any], left: dict[int, tuple[Any, ...]], n_jobs: int | None
 ) -> Iterator[tuple[int, Any]]:
     backend, _ = get_active_backend()
+    if hasattr(backend, "client"):
+        _check_cluster(backend.client)
     streams = getattr(backend, "supports_return_generator", False)
     parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered" if streams else "list")
+    yield from parallel(
+        delayed(_answer)(_VERSIONS, function, number, *task) for number, task in list(left.items())
+    )
+
+
+def _check_cluster(client: Any) -> None:
+    """Refuse Dask workers without the package: they would wait forever for data they cannot read.
+
+    What is asked of them must not need the package either, so it is an expression.
+    """
+    modules = {"sksmooth": "sksmooth", "scikit-learn": "sklearn", "numpy": "numpy"}
+    asked = ", ".join(f"{name!r}: __import__({m!r}).__version__" for name, m in modules.items())
     try:
-        yield from parallel(
-            delayed(_answer)(_VERSIONS, function, number, *task)
-            for number, task in list(left.items())
-        )
-    except ModuleNotFoundError as failure:
-        if not (failure.name or "").startswith("sksmooth"):
-            raise
+        answers = client.run(eval, f"{{{asked}}}")
+    except ImportError as failure:
         raise LostWorkersError(
             f"Workers cannot import {failure.name}: install sksmooth {__version__} where they run."
         ) from failure
+    for versions in answers.values():
+        _check_versions(_VERSIONS, versions)
+
+
+def _check_versions(wanted: dict[str, str], found: dict[str, str]) -> None:
+    other = [f"{k} {found[k]} instead of {v}" for k, v in wanted.items() if found[k] != v]
+    if other:  # members must be draws from one distribution
+        raise LostWorkersError(f"Workers must have the same versions. One has {', '.join(other)}.")
 
 
 def _answer(
     versions: dict[str, str], function: Callable[..., Any], number: int, *task: Any
 ) -> tuple[int, Any]:
-    other = [f"{k} {_VERSIONS[k]} instead of {v}" for k, v in versions.items() if _VERSIONS[k] != v]
-    if other:  # members must be draws from one distribution
-        raise LostWorkersError(f"Workers must have the same versions. One has {', '.join(other)}.")
+    _check_versions(versions, _VERSIONS)
     return number, function(*task)
