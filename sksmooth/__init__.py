@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ._certified import ThreatModel as ThreatModel
     from ._certified import certify as certify
     from ._show_versions import show_versions as show_versions
+    from ._trusted import trusted_types as trusted_types
     from .ensemble import RABEnsembleClassifier as RABEnsembleClassifier
     from .linear_model import LabelFlipRidgeClassifier as LabelFlipRidgeClassifier
     from .neighbors import SmoothedKNNClassifier as SmoothedKNNClassifier
@@ -41,6 +42,7 @@ _HOME = {
     "ThreatModel": "_certified",
     "certify": "_certified",
     "show_versions": "_show_versions",
+    "trusted_types": "_trusted",
 }
 _SUBMODULES = (
     "attacks",

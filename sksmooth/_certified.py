@@ -19,7 +19,8 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from .exceptions import NotCertifiableError, UncoveredPreprocessingWarning
+from ._version import __version__
+from .exceptions import NotCertifiableError, OtherVersionWarning, UncoveredPreprocessingWarning
 
 __all__ = ["CertifiedBounds", "CertifiedPrediction", "ThreatModel", "certify", "find_certifier"]
 
@@ -43,6 +44,10 @@ _LABELS_IGNORED = (
     "sklearn.preprocessing.",
     "sklearn.random_projection",
 )
+
+
+# Under this name a stored estimator tells the version that stored it.
+_VERSION_KEY = "_sksmooth_version"
 
 
 class CertifiedPrediction(NamedTuple):
@@ -202,6 +207,21 @@ class CertifiedClassifierMixin(ClassifierMixin):
         # 1 - tail_a rounds to nearest: one step down makes it a lower bound.
         p_a = np.maximum(np.nextafter(1.0 - tail_a, 0.0), 0.0)
         return CertifiedBounds(y_pred, radii, p_a, np.minimum(p_b, tail_a))
+
+    def __getstate__(self):
+        return {**super().__getstate__(), _VERSION_KEY: __version__}
+
+    def __setstate__(self, state):
+        state = dict(state)
+        version = state.pop(_VERSION_KEY, "unknown")
+        if version != __version__:
+            warnings.warn(
+                f"This {type(self).__name__} was stored by sksmooth {version} and is loaded by "
+                f"{__version__}: what it certifies may differ. Train it again to be sure.",
+                OtherVersionWarning,
+                stacklevel=2,
+            )
+        super().__setstate__(state)
 
     def _threat_model(self) -> ThreatModel | None:
         try:

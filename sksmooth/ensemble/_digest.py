@@ -377,12 +377,15 @@ class _Walk:
         if own and not hasattr(obj, "cuda_dependent_attributes_"):
             # It leaves out what it rebuilds when loaded (IsotonicRegression's interpolator).
             state = dict(obj.__getstate__())
-            state.pop("_sklearn_version", None)
+            for version in ("_sklearn_version", "_sksmooth_version"):
+                state.pop(version, None)
         else:
             # __getstate__ would add scikit-learn's version, or skorch's bytes of a pickle.
             state = vars(obj)
-        # Requests for routing, which hold the estimator itself, say how `fit` was called.
-        state = {k: v for k, v in state.items() if k != "_metadata_request"}
+        # Requests for routing, which hold the estimator itself, say how `fit` was called; callbacks
+        # show its progress.
+        aside = ("_metadata_request", "_skl_callbacks")
+        state = {k: v for k, v in state.items() if k not in aside}
         if isinstance(obj, BaseSearchCV):
             state = {k: v for k, v in state.items() if k != "refit_time_"}
             if "cv_results_" in state:
