@@ -12,7 +12,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from ._features import Features
+from ._noise import FeatureNoise
 
 # With correction="holdout" every tenth member chooses the class, the others bound its probability.
 # The role depends on the member's number alone.
@@ -78,7 +78,8 @@ class EnsembleVotes:
 def collect(
     learners: list[Any],
     test_vectors: np.ndarray,
-    features: Features,
+    features: Any,
+    noise: FeatureNoise,
     classes: np.ndarray,
     voting: str,
     *,
@@ -97,6 +98,7 @@ def collect(
             learners[i : i + size],
             test_vectors[i : i + size],
             features,
+            noise,
             classes,
             voting,
             first + i,
@@ -114,26 +116,28 @@ def collect(
     return sum(results, np.zeros((2, features.n_samples, classes.size), dtype=np.int64))
 
 
-def _collect_chunk(learners, test_vectors, features, classes, voting, first, verbose) -> np.ndarray:
+def _collect_chunk(
+    learners, test_vectors, features, noise, classes, voting, first, verbose
+) -> np.ndarray:
     n_samples, n_classes = features.n_samples, classes.size
     soft = voting == "soft"
     # Counts with the rows last while they are added up: each class's are then one block of memory.
     shape = (n_samples, n_classes, len(learners)) if soft else (2, n_classes, n_samples)
     votes = np.zeros(shape, dtype=np.float64 if soft else np.int64)
-    shifted = np.empty_like(features.values)
+    shifted_inputs = noise.shifting(features)
     with threadpool_limits(limits=1):
         numbers = range(len(learners))
         for i in tqdm(numbers, disable=not verbose, desc="votes", unit="member"):
             learner = learners[i]
             if learner is None:  # counts as drawn, votes for nobody
                 continue
-            np.add(features.values, test_vectors[i], out=shifted)
+            X = shifted_inputs(test_vectors[i])
             try:
                 if soft:
-                    scores = learner.predict_proba(features.with_values(shifted))
+                    scores = learner.predict_proba(X)
                     votes[:, :, i] = _scores(scores, learner.classes_, classes)
                 else:
-                    labels = learner.predict(features.with_values(shifted))
+                    labels = learner.predict(X)
                     labels = np.asarray(labels).reshape(-1)
                     role = votes[0] if (first + i) % _EVERY == 0 else votes[1]
                     for c in range(n_classes):  # a label that is none of them is for nobody
