@@ -215,8 +215,10 @@ class DiscreteEnsembleClassifier(NoisyEnsemble):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.categorical = True
-        tags.input_tags.string = True
+        if self.perturb not in (("train_labels",), ["train_labels"]):
+            tags.input_tags.categorical = True
+            tags.input_tags.string = True
+            tags.input_tags.positive_only = isinstance(self.categories, Integral)
         return tags
 
     def _new_reader(self, X) -> CodeReader:

@@ -100,8 +100,12 @@ def refuse_value(column: Any, value: Any, row: int, domain: Domain) -> None:
     allowed = ", ".join(map(repr, domain[:_SHOWN].tolist()))
     more = f", ... ({domain.size} values)" if domain.size > _SHOWN else ""
     value = value.item() if isinstance(value, np.generic) else value
+    shown, intro = repr(value), ""
+    if isinstance(value, (int, float)) and domain.dtype.kind in _NUMBERS:
+        shown = "NaN" if value != value else shown
+        intro = "Negative values in data. " if value < 0 <= domain[0] else ""  # scikit-learn's words
     raise ValueError(
-        f"Column {column!r} must hold one of {allowed}{more}. Got {value!r} in row {row}. All "
+        f"{intro}Column {column!r} must hold one of {allowed}{more}. Got {shown} in row {row}. All "
         "values that a column can have are named by the parameter categories."
     )
 

@@ -123,13 +123,14 @@ class CategoricalShifts:
         """Return a function that shifts `features`; only columns that change cost something."""
         clean = features.with_values(features.values)
         codes = np.ascontiguousarray(features.values.T)  # a column is one block of memory
+        all_sizes = self._sizes.astype(codes.dtype)[:, np.newaxis]
 
         def inputs(vector: np.ndarray) -> Any:
             (changed,) = np.nonzero(vector)
-            sizes = self._sizes[changed, np.newaxis]
+            sizes = all_sizes[changed]
             # codes have a dtype that holds the sum, see `code_dtype`
             shifted = codes[changed] + vector[changed, np.newaxis]
-            shifted -= np.where(shifted >= sizes, sizes, 0).astype(shifted.dtype)
+            shifted -= sizes * (shifted >= sizes)
             return features.with_columns(clean, changed, shifted)
 
         return inputs
