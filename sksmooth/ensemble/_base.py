@@ -53,6 +53,11 @@ from ._votes import EnsembleVotes, collect
 _BATCH_VALUES, _BATCH_SCORES = 2**22, 2**23
 _NAMED_FAILURES = 20
 
+_NOT_GROWN = (
+    "warm_start=True needs the data and the parameters that the members were trained with: only "
+    "n_estimators, and what certify uses, may change. Fit anew with warm_start=False."
+)
+
 BOUNDS_FOR = {
     "hard": ("clopper-pearson", "hoeffding", "empirical-bernstein", "anytime"),
     "soft": ("hoeffding", "empirical-bernstein", "betting", "anytime"),
@@ -186,11 +191,7 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         elif settled["_identity"] == self._identity:
             entropy = self._entropy
         else:
-            raise ValueError(
-                "warm_start=True needs the data and the parameters that the members were trained "
-                "with: only n_estimators, and what certify uses, may change. Fit anew with "
-                "warm_start=False."
-            )
+            raise ValueError(_NOT_GROWN)
         seeds = member_seeds(entropy, n_old, n_estimators)
         members = []
         if len(seeds):
@@ -221,7 +222,12 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
     def _recipe(self, X, y, sample_weight, fit_params, *, grows: bool):
         """Check everything and return what training takes, and the fitted attributes."""
         self._check_voting()
-        reader = self._reader if grows else self._new_reader(X)
+        if grows:
+            reader = self._reader
+            if reader.settings() != self._settings(reader):
+                raise ValueError(_NOT_GROWN)
+        else:
+            reader = self._new_reader(X)
         features = reader.read(self, X)
         validate_data(self, X, y, reset=False, skip_check_array=True)  # refuses y=None
         y = column_or_1d(y, warn=True)
@@ -264,6 +270,10 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
     @abstractmethod
     def _new_reader(self, X) -> FeatureReader:
         """Return how training and test inputs are read, settled by the training inputs."""
+
+    @abstractmethod
+    def _settings(self, reader: Any) -> Any:
+        """Return what the settings of `reader` would be with the present parameters."""
 
     @abstractmethod
     def _new_noise(self, reader: Any, n_classes: int) -> EnsembleNoise:

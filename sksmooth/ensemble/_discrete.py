@@ -13,6 +13,7 @@ from .._certified import CertifiedBounds, CertifiedPrediction, ThreatModel, chec
 from ..smoothing import CategoricalNoise, MixedCategoricalNoise
 from ._base import EnsembleNoise, NoisyEnsemble
 from ._coded import CodeReader
+from ._domains import read_categories
 from ._growth import Settled, fit_until_settled
 from ._noise import CategoricalShifts
 
@@ -221,15 +222,23 @@ class DiscreteEnsembleClassifier(NoisyEnsemble):
             tags.input_tags.positive_only = isinstance(self.categories, Integral)
         return tags
 
-    def _new_reader(self, X) -> CodeReader:
+    def _features_are_noisy(self) -> bool:
         names = list(self.perturb)
         if not names or len(set(names)) < len(names) or not set(names) <= set(_TARGETS):
             raise ValueError(
                 f"perturb must be a non-empty tuple of {list(_TARGETS)}, each at most once. Got "
                 f"{self.perturb!r}."
             )
-        features = set(names) - {"train_labels"}
-        return CodeReader(self, X, self.columns, self.categories if features else None)
+        return names != ["train_labels"]
+
+    def _new_reader(self, X) -> CodeReader:
+        categories = self.categories if self._features_are_noisy() else None
+        return CodeReader(self, X, self.columns, categories)
+
+    def _settings(self, reader: CodeReader) -> Any:
+        if not self._features_are_noisy() or reader.positions.size == 0:
+            return list(self.perturb)
+        return [d.tolist() for d in read_categories(self.categories, reader.positions.size)]
 
     def _new_noise(self, reader: CodeReader, n_classes: int) -> EnsembleNoise:
         q, sizes = float(self.q), reader.sizes

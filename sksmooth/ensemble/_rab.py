@@ -216,8 +216,13 @@ class RABEnsembleClassifier(NoisyEnsemble):
         self.verbose = verbose
 
     def _new_reader(self, X) -> NumberReader:
-        grid = None if self.grid is None else checked_grid(self.grid)
-        return NumberReader(self, X, self.columns, grid)
+        return NumberReader(self, X, self.columns, self._checked_grid())
+
+    def _settings(self, reader: NumberReader) -> str:
+        return repr(self._checked_grid())
+
+    def _checked_grid(self) -> float | None:
+        return None if self.grid is None else checked_grid(self.grid)
 
     def _new_noise(self, reader: NumberReader, n_classes: int) -> EnsembleNoise:
         law, smoothing = self._feature_noise(reader.positions.size, n_classes, reader.grid)
