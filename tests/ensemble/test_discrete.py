@@ -296,7 +296,8 @@ def test_noise_on_test_inputs_does_not_look_at_the_member():
 
 def test_kept_votes_growth_and_settling():
     X, y, X_test, _ = mixed()
-    params = {"categories": VALUES, "random_state": 0}
+    perturb = ("train_features", "train_labels")
+    params = {"categories": VALUES, "q": 0.2, "perturb": perturb, "random_state": 0}
     model = DiscreteEnsembleClassifier(GaussianNB(), n_estimators=30, warm_start=True, **params)
     model.fit(X, y).set_params(n_estimators=200).fit(X, y)
     at_once = DiscreteEnsembleClassifier(GaussianNB(), n_estimators=200, **params).fit(X, y)
@@ -309,7 +310,7 @@ def test_kept_votes_growth_and_settling():
     )
     with pytest.raises(TypeError, match="beside n_poisoned and return_bounds.*'n_flips'"):
         at_once.certify_votes(votes, n_flips=1)
-    for change in ({"q": 0.2}, {"categories": [[-1, 0, 1], [0, 1, 2], VALUES[2]]},
+    for change in ({"q": 0.1}, {"categories": [[-1, 0, 1], [0, 1, 2], VALUES[2]]},
                    {"perturb": ("train_labels", "test_features")},
                    {"perturb": ("train_labels",)}):  # fmt: skip
         grown = clone(at_once).set_params(warm_start=True, n_estimators=12).fit(X, y)
@@ -412,8 +413,10 @@ def test_data_frames_reach_members_with_their_names_and_dtypes():
 def test_the_same_categories_in_any_form_answer_alike():
     """Integers, floats, strings, objects, frames: what members see differs, but not the noise."""
     X, y, X_test, _ = mixed()
-    codes, test_codes = (np.column_stack([np.searchsorted(v, c) for v, c in zip(VALUES, A.T, strict=True)])
-                         for A in (X, X_test))  # fmt: skip
+    codes, test_codes = (
+        np.column_stack([np.searchsorted(VALUES[j], A[:, j]) for j in range(3)])
+        for A in (X, X_test)
+    )
     sizes = [range(3), range(2), range(4)]
     base, params = DecisionTreeClassifier(), {"n_estimators": 20, "random_state": 0}
     expected = DiscreteEnsembleClassifier(base, categories=sizes, **params).fit(codes, y)

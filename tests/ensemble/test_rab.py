@@ -246,6 +246,13 @@ def test_growing_notices_a_change_anywhere_in_the_base(kept):
         model.set_params(n_estimators=4, estimator__payload=changed).fit(X, y)
 
 
+def test_growing_notices_another_grid():
+    X, y, *_ = iris()
+    model = RABEnsembleClassifier(GaussianNB(), n_estimators=2, warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match="data and the parameters"):
+        model.set_params(n_estimators=3, grid=2.0**-20).fit(X, y)
+
+
 def test_training_until_a_radius_is_settled():
     X, y, X_test, _ = iris()
     params = {"sigma": 0.3, "bound": "anytime", "random_state": 0}
@@ -319,6 +326,20 @@ def test_a_frame_of_numbers_and_an_array_certify_alike():
     assert_array_equal(named.certify(test).radii, array.certify(X_test).radii)
     ints = RABEnsembleClassifier(GaussianNB(), **params).fit(np.rint(X).astype(np.int32), y)
     assert ints.certify(X_test.astype(np.float32)).radii.dtype == np.float64
+
+
+def test_columns_of_a_frame_keep_their_names_in_any_order():
+    X, y, X_test, _ = iris()
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    params = {"n_estimators": 5, "columns": list("dbca"), "random_state": 0, "sigma": 0.01}
+    model = RABEnsembleClassifier(FitCounter(), **params).fit(frame, y)
+    for member in model.estimators_:
+        assert np.abs(member.epochs_[0] - X).max() < 0.1
+    base = GaussianNB()
+    array = RABEnsembleClassifier(base, **{**params, "columns": [3, 1, 2, 0]}).fit(X, y)
+    named = RABEnsembleClassifier(base, **params).fit(frame, y)
+    for test in (X_test, pd.DataFrame(X_test, columns=list("abcd"))):
+        assert_array_equal(named.predict_proba(test), array.predict_proba(X_test))
 
 
 @pytest.mark.parametrize(
