@@ -103,9 +103,8 @@ def refuse_value(column: Any, value: Any, row: int, domain: Domain) -> None:
     shown, intro = repr(value), ""
     if isinstance(value, (int, float)) and domain.dtype.kind in _NUMBERS:
         shown = "NaN" if value != value else shown
-        intro = (
-            "Negative values in data. " if value < 0 <= domain[0] else ""
-        )  # scikit-learn's words
+        if value < 0 <= domain[0]:
+            intro = "Negative values in data. "  # scikit-learn's words
     raise ValueError(
         f"{intro}Column {column!r} must hold one of {allowed}{more}. Got {shown} in row {row}. All "
         "values that a column can have are named by the parameter categories."
