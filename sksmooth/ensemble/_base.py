@@ -224,7 +224,7 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         self._check_voting()
         if grows:
             reader = self._reader
-            if reader.settings() != self._settings(reader):
+            if not self._reads_like(reader):
                 raise ValueError(_NOT_GROWN)
         else:
             reader = self._new_reader(X)
@@ -272,8 +272,8 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         """Return how training and test inputs are read, settled by the training inputs."""
 
     @abstractmethod
-    def _settings(self, reader: Any) -> Any:
-        """Return what the settings of `reader` would be with the present parameters."""
+    def _reads_like(self, reader: Any) -> bool:
+        """Tell whether the present parameters would read values as `reader`, of a first fit, does."""
 
     @abstractmethod
     def _new_noise(self, reader: Any, n_classes: int) -> EnsembleNoise:

@@ -146,9 +146,9 @@ class CodeReader(FeatureReader):
         """Domain sizes of the columns that get noise."""
         return tuple(d.size for d in self.domains)
 
-    def settings(self) -> Any:
-        """Return the domains, or what stands for none."""
-        return [d.tolist() for d in self.domains] or ["train_labels"]
+    def settings(self) -> list[Any]:
+        """Return the domains."""
+        return [d.tolist() for d in self.domains]
 
     def _read_array(self, estimator: Any, X: Any, *, reset: bool) -> CodedFeatures:
         X = validate_data(estimator, X, reset=reset, dtype=None, order="C", ensure_all_finite=False)

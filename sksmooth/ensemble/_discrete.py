@@ -235,10 +235,11 @@ class DiscreteEnsembleClassifier(NoisyEnsemble):
         categories = self.categories if self._features_are_noisy() else None
         return CodeReader(self, X, self.columns, categories)
 
-    def _settings(self, reader: CodeReader) -> Any:
-        if not self._features_are_noisy() or reader.positions.size == 0:
-            return list(self.perturb)
-        return [d.tolist() for d in read_categories(self.categories, reader.positions.size)]
+    def _reads_like(self, reader: CodeReader) -> bool:
+        if self._features_are_noisy() != bool(reader.domains):
+            return False
+        now = read_categories(self.categories, len(reader.domains)) if reader.domains else ()
+        return [d.tolist() for d in now] == reader.settings()
 
     def _new_noise(self, reader: CodeReader, n_classes: int) -> EnsembleNoise:
         q, sizes = float(self.q), reader.sizes

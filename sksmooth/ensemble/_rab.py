@@ -218,8 +218,8 @@ class RABEnsembleClassifier(NoisyEnsemble):
     def _new_reader(self, X) -> NumberReader:
         return NumberReader(self, X, self.columns, self._checked_grid())
 
-    def _settings(self, reader: NumberReader) -> str:
-        return repr(self._checked_grid())
+    def _reads_like(self, reader: NumberReader) -> bool:
+        return reader.grid == self._checked_grid()
 
     def _checked_grid(self) -> float | None:
         return None if self.grid is None else checked_grid(self.grid)
