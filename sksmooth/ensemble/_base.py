@@ -273,7 +273,7 @@ class NoisyEnsemble(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator)
 
     @abstractmethod
     def _reads_like(self, reader: Any) -> bool:
-        """Tell whether the present parameters would read values as `reader`, of a first fit, does."""
+        """Tell whether the present parameters would read values as `reader` does."""
 
     @abstractmethod
     def _new_noise(self, reader: Any, n_classes: int) -> EnsembleNoise:
