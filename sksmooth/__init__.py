@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from ._certified import certify as certify
     from ._show_versions import show_versions as show_versions
     from ._trusted import trusted_types as trusted_types
+    from .ensemble import DiscreteEnsembleClassifier as DiscreteEnsembleClassifier
     from .ensemble import RABEnsembleClassifier as RABEnsembleClassifier
     from .linear_model import LabelFlipRidgeClassifier as LabelFlipRidgeClassifier
     from .neighbors import SmoothedKNNClassifier as SmoothedKNNClassifier
 
 # Public name -> the module that defines it. A new estimator is one line here.
 _HOME = {
+    "DiscreteEnsembleClassifier": "ensemble",
     "LabelFlipRidgeClassifier": "linear_model",
     "RABEnsembleClassifier": "ensemble",
     "SmoothedKNNClassifier": "neighbors",

@@ -260,15 +260,17 @@ def subtract_from_radii(radii: np.ndarray, charge: np.ndarray) -> np.ndarray:
     return np.where((radii >= 0.0) & (less >= 0.0), less, -1.0)
 
 
-def check_n_poisoned(n_poisoned: Any, n_samples: int) -> int | None:
-    """Return a valid `n_poisoned`, an integer in 1..n_samples or None."""
+def check_n_poisoned(
+    n_poisoned: Any, n_rows: int, rows: str = "the number of training rows"
+) -> int | None:
+    """Return a valid `n_poisoned`, an integer in 1..n_rows or None; `rows` says what n_rows is."""
     if n_poisoned is None:
         return None
     is_integer = isinstance(n_poisoned, numbers.Integral) and not isinstance(n_poisoned, bool)
-    if not is_integer or not 1 <= n_poisoned <= n_samples:
+    if not is_integer or not 1 <= n_poisoned <= n_rows:
         raise ValueError(
-            f"n_poisoned must be None or an integer from 1 to {n_samples}, the number of training "
-            f"rows. Got {n_poisoned!r} instead."
+            f"n_poisoned must be None or an integer from 1 to {n_rows}, {rows}. Got "
+            f"{n_poisoned!r} instead."
         )
     return int(n_poisoned)
 

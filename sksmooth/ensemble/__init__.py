@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from sksmooth.ensemble._discrete import DiscreteEnsembleClassifier
 from sksmooth.ensemble._rab import RABEnsembleClassifier
 
-__all__ = ["RABEnsembleClassifier"]
+__all__ = ["DiscreteEnsembleClassifier", "RABEnsembleClassifier"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from abc import abstractmethod
+from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from sklearn.utils._metadata_requests import (
     _raise_for_params,  # as in scikit-learn's own meta-estimators; no public names
     _routing_enabled,
 )
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -35,7 +39,6 @@ from .._certified import (
     CertifiedBounds,
     CertifiedClassifierMixin,
     CertifiedPrediction,
-    check_n_poisoned,
     check_weights_ignore_labels,
     encode_labels,
 )
@@ -47,11 +50,11 @@ from ..exceptions import (
     TooFewDrawsError,
 )
 from ..smoothing import CategoricalNoise
-from ..smoothing._grid import checked_grid
 from ._checkpoint import Checkpoint, pack, unpack
 from ._digest import digest
 from ._features import FeatureReader, Features
 from ._members import Recipe, member_seeds, names_of_random_states
+from ._noise import FeatureNoise
 from ._progress import CallbackSupportMixin, FitProgress, bar, fit_progress
 from ._training import train_members
 from ._votes import EnsembleVotes, collect, members_for
@@ -60,10 +63,37 @@ from ._votes import EnsembleVotes, collect, members_for
 _BATCH_VALUES, _BATCH_SCORES = 2**22, 2**23
 _NAMED_FAILURES = 20
 
+_NOT_GROWN = (
+    "warm_start=True needs the data and the parameters that the members were trained with: only "
+    "n_estimators, and what certify uses, may change. Fit anew with warm_start=False."
+)
+
 BOUNDS_FOR = {
     "hard": ("clopper-pearson", "hoeffding", "empirical-bernstein", "anytime"),
     "soft": ("hoeffding", "empirical-bernstein", "betting", "anytime"),
 }
+
+
+@dataclass(frozen=True)
+class EnsembleNoise:
+    """All noise of an ensemble.
+
+    Attributes
+    ----------
+    smoothing : object
+        The noise that radii are computed from: the public `noise_`.
+    features : FeatureNoise
+        How features get theirs.
+    labels : CategoricalNoise or None
+        How labels get theirs.
+    test : {"hash", "seed"} or None
+        Where a member's noise on test inputs comes from.
+    """
+
+    smoothing: Any
+    features: FeatureNoise
+    labels: CategoricalNoise | None
+    test: str | None
 
 
 class NoisyEnsemble(
@@ -71,9 +101,28 @@ class NoisyEnsemble(
 ):
     """Members trained on noisy copies of the training data, that vote.
 
-    A subclass says what noise that is (`_noises`) and what radius bounds on the vote's
-    probabilities give (`_radii`).
+    A subclass says how inputs are read (`_new_reader`), what noise they get (`_new_noise`), and
+    what radius bounds on the vote's probabilities give (`_radii`). What else `certify` is asked,
+    such as `n_poisoned`, goes through `_checked` on its way to `_radii`.
     """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "estimator": [HasMethods(["fit", "predict", "get_params", "set_params"])],
+        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "columns": [None, "array-like"],
+        "voting": [StrOptions({"hard", "soft"})],
+        "bound": [StrOptions({name for names in BOUNDS_FOR.values() for name in names})],
+        "correction": [StrOptions({"selection", "holdout", "none"})],
+        "two_sided": ["boolean"],
+        "n_statements": [Interval(Integral, 1, None, closed="left")],
+        "confidence_level": [Interval(Real, 0, 1, closed="neither")],
+        "classes": [None, "array-like"],
+        "warm_start": ["boolean"],
+        "checkpoint_dir": [None, str, HasMethods(["__fspath__"])],
+        "n_jobs": [None, Integral],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
 
     estimators_: list[Any]
     failures_: dict[int, Any]
@@ -103,7 +152,7 @@ class NoisyEnsemble(
         ----------
         X : array-like or DataFrame of shape (n_samples, n_features)
             Training features. Columns that get noise hold finite numbers, or NaN where `estimator`
-            takes it.
+            takes it; for a `DiscreteEnsembleClassifier` values of their `categories`.
         y : array-like of shape (n_samples,)
             Training labels.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -122,7 +171,8 @@ class NoisyEnsemble(
         ValueError
             If a parameter or the data are not as described, or all members fail.
         DigestError
-            If ``test_noise="hash"`` and a trained member holds something that has no digest.
+            If noise on test inputs comes from a hash of the trained member, and that holds
+            something that has no digest.
 
         Warns
         -----
@@ -171,11 +221,7 @@ class NoisyEnsemble(
         elif settled["_identity"] == self._identity:
             entropy = known = self._entropy
         else:
-            raise ValueError(
-                "warm_start=True needs the data and the parameters that the members were trained "
-                "with: only n_estimators, and what certify uses, may change. Fit anew with "
-                "warm_start=False."
-            )
+            raise ValueError(_NOT_GROWN)
         store = None
         if self.checkpoint_dir is not None:
             store = Checkpoint(
@@ -190,7 +236,9 @@ class NoisyEnsemble(
         if store is not None:
             store.finish(n_all)
         # All is well: only now does the estimator change.
-        vectors = np.reshape([m.test_vector for m in members], (-1, recipe.n_columns))
+        vectors = np.array(
+            [m.test_vector for m in members], dtype=recipe.feature_noise.no_test_vector(0).dtype
+        ).reshape(len(members), recipe.n_columns)
         failures = {n_old + i: m.failure for i, m in enumerate(members) if m.failure is not None}
         if n_old == 0:
             self.estimators_, self.failures_ = [], {}
@@ -213,18 +261,19 @@ class NoisyEnsemble(
     def _recipe(self, X, y, sample_weight, fit_params, *, grows: bool):
         """Check everything and return what training takes, and the fitted attributes."""
         self._check_voting()
-        grid = None if self.grid is None else checked_grid(self.grid)
         if grows:
             reader = self._reader
+            if not self._reads_like(reader):
+                raise ValueError(_NOT_GROWN)
         else:
-            reader = FeatureReader(self, X, self.columns, grid)
+            reader = self._new_reader(X)
         features = reader.read(self, X)
         validate_data(self, X, y, reset=False, skip_check_array=True)  # refuses y=None
         y = column_or_1d(y, warn=True)
         check_consistent_length(X, y)
         check_classification_targets(y)
         classes, labels = encode_labels(y, self.classes, type(self).__name__)
-        law, noise = self._noises(features.values.shape[1], classes.size, grid)
+        noise = self._new_noise(reader, classes.size)
         params = self._fit_params(features, labels, sample_weight, fit_params)
         estimator = self.estimator
         if clone(estimator) is estimator and not isinstance(estimator, FrozenEstimator):
@@ -238,19 +287,19 @@ class NoisyEnsemble(
             features=features,
             labels=labels,
             classes=classes,
-            feature_noise=law,
-            label_noise=CategoricalNoise(float(self.q), classes.size) if self.q > 0 else None,
-            test_noise=self.test_noise,
+            feature_noise=noise.features,
+            label_noise=noise.labels,
+            test_noise=noise.test,
             fit_params=params,
             random_states=names_of_random_states(estimator),
         )
         described = {
             "class": type(self).__name__,
             "estimator": _code_digest(estimator),
-            "noise": _code_digest((law, noise)),
-            "test_noise": self.test_noise,
-            "columns": reader.positions.tolist(),
-            "grid": grid,
+            "noise": _code_digest((noise.features, noise.smoothing, noise.labels)),
+            "test_noise": noise.test,
+            "columns": _code_digest((self.columns, reader.positions)),
+            "grid or categories": _code_digest(reader.settings()),
             "classes": _code_digest(classes),
             "training data": digest(features.content()).hex(),
             "training labels": digest(labels).hex(),
@@ -258,15 +307,26 @@ class NoisyEnsemble(
         }
         settled = {
             "classes_": classes,
-            "noise_": noise,
+            "noise_": noise.smoothing,
             "n_samples_fit_": features.n_samples,
             "_reader": reader,
-            "_law": law,
+            "_noise": noise,
             "_identity": digest(described).hex(),
             "_classes_given": self.classes is not None,
-            "_unit": "feature units" if np.ndim(self.sigma) == 0 else "units of sigma",
         }
         return recipe, described, settled
+
+    @abstractmethod
+    def _new_reader(self, X) -> FeatureReader:
+        """Return how training and test inputs are read, settled by the training inputs."""
+
+    @abstractmethod
+    def _reads_like(self, reader: Any) -> bool:
+        """Tell whether the present parameters would read values as `reader` does."""
+
+    @abstractmethod
+    def _new_noise(self, reader: Any, n_classes: int) -> EnsembleNoise:
+        """Return the noise."""
 
     def _check_voting(self) -> None:
         if self.bound not in BOUNDS_FOR[self.voting]:
@@ -308,7 +368,7 @@ class NoisyEnsemble(
                 f"drawn and vote for nobody. Their numbers: {numbers}{more}. The first failure: "
                 f"{next(iter(failures.values()))}",
                 FailedMembersWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     # --- votes ------------------------------------------------------------------------------------
@@ -323,6 +383,7 @@ class NoisyEnsemble(
             self.estimators_[first:],
             self.test_vectors_[first:],
             features,
+            self._noise.features,
             self.classes_,
             self.voting,
             first=first,
@@ -336,7 +397,7 @@ class NoisyEnsemble(
     def _batches(self, features: Features):
         """Yield votes of some rows at a time, so that memory stays bounded."""
         n_rows, n_columns = features.values.shape
-        size = _BATCH_VALUES // n_columns
+        size = _BATCH_VALUES // max(1, n_columns)
         if self.voting == "soft":
             size = min(size, _BATCH_SCORES // (self.classes_.size * len(self.estimators_)))
         size = max(1, size)
@@ -405,34 +466,30 @@ class NoisyEnsemble(
         batches = self._batches(self._read(X))
         return np.concatenate([votes.totals(holdout=holdout) for votes in batches])
 
-    def certify_votes(
-        self, votes, *, n_flips=0, n_poisoned=None, return_bounds=False, **bound_params
+    # --- certificates -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def _checked(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Check what `certify` is asked beside X, and return it as `_radii` takes it."""
+
+    @abstractmethod
+    def _radii(self, tail_a: np.ndarray, p_b: np.ndarray, asked: dict[str, Any]) -> np.ndarray:
+        """Return radii from upper bounds on probabilities."""
+
+    def _certify_inputs(
+        self, X, return_bounds: bool, asked: dict[str, Any]
     ) -> CertifiedPrediction | CertifiedBounds:
-        """Certify collected votes, without a new look at members or inputs.
+        features = self._read(X)
+        asked = self._checked(asked)
+        self._warn_of_stopping(self.bound)
+        parts = [
+            self._certify(votes, return_bounds, {}, asked) for votes in self._batches(features)
+        ]
+        return type(parts[0])(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
-        Parameters
-        ----------
-        votes : EnsembleVotes
-            From `collect_votes` of this fitted estimator.
-        n_flips, n_poisoned, return_bounds
-            As in `certify`.
-        **bound_params : dict
-            `bound`, `correction`, `two_sided`, `n_statements`, `confidence_level`: the parameters
-            of these names where not given. Each statement holds at its level; of several, chosen
-            after a look at the results, only their union does.
-
-        Returns
-        -------
-        CertifiedPrediction or CertifiedBounds
-            As from `certify`.
-
-        Raises
-        ------
-        ValueError
-            If the votes are those of another ensemble, or as in `certify`.
-        TypeError
-            If `votes` or the name of a parameter is not as described.
-        """
+    def _certify_kept(
+        self, votes, return_bounds: bool, bound_params: dict[str, Any], asked: dict[str, Any]
+    ) -> CertifiedPrediction | CertifiedBounds:
         check_is_fitted(self)
         if not isinstance(votes, EnsembleVotes):
             raise TypeError(
@@ -446,13 +503,12 @@ class NoisyEnsemble(
         unknown = sorted(set(bound_params) - set(self._bound_params()))
         if unknown:
             raise TypeError(
-                f"certify_votes takes {sorted(self._bound_params())} beside n_flips, n_poisoned "
-                f"and return_bounds. Got {unknown}."
+                f"certify_votes takes {sorted(self._bound_params())} beside {', '.join(asked)} and "
+                f"return_bounds. Got {unknown}."
             )
-        n_flips = self._checked_n_flips(n_flips)
-        n_poisoned = check_n_poisoned(n_poisoned, self.n_samples_fit_)
+        asked = self._checked(asked)
         self._warn_of_stopping({**self._bound_params(), **bound_params}["bound"])
-        return self._certify(votes, n_flips, n_poisoned, return_bounds, bound_params)
+        return self._certify(votes, return_bounds, bound_params, asked)
 
     def _bound_params(self) -> dict[str, Any]:
         names = ("bound", "correction", "two_sided", "n_statements", "confidence_level")
@@ -465,11 +521,11 @@ class NoisyEnsemble(
                 "number of members was decided without a look at votes or certificates; "
                 "bound='anytime' holds in any case.",
                 OptionalStoppingWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def _certify(
-        self, votes: EnsembleVotes, n_flips, n_poisoned, return_bounds, bound_params
+        self, votes: EnsembleVotes, return_bounds: bool, bound_params, asked
     ) -> CertifiedPrediction | CertifiedBounds:
         params = {**self._bound_params(), **bound_params}
         # Here as well: parameters may have been set, or given, since `fit`.
@@ -488,7 +544,7 @@ class NoisyEnsemble(
             )
             error.n_needed = n_members
             raise error from failure
-        radii = self._radii(bounds.tail_a, bounds.p_b, n_flips, n_poisoned)
+        radii = self._radii(bounds.tail_a, bounds.p_b, asked)
         return self._certificate(bounds.top, radii, bounds.tail_a, bounds.p_b, return_bounds)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ class Features(Sized):
             X = np.array(self.rest)  # no longer a memory map, if a worker was sent one
             X[:, self.positions] = values
             return X
-        if self.positions.size == self.rest.shape[1]:
+        if np.array_equal(self.positions, np.arange(self.rest.shape[1])):
             return type(self.rest)(values, index=self.rest.index, columns=self.rest.columns)
         X = self.rest.copy()  # members may change other columns in place, too
         for j, position in enumerate(self.positions):
@@ -89,11 +90,13 @@ class Features(Sized):
         return Features(self.values[rows], rest, self.positions)
 
 
-class FeatureReader:
-    """How inputs are read: settled in `fit`, applied again to every test input."""
+class FeatureReader(ABC):
+    """How inputs are read: settled in `fit`, applied again to every test input.
 
-    def __init__(self, estimator: Any, X: Any, columns: Any, grid: float | None):
-        self.grid = grid
+    A subclass says what the columns that get noise hold.
+    """
+
+    def __init__(self, estimator: Any, X: Any, columns: Any):
         # Names and number of features are recorded, and X is checked as far as all uses agree.
         if is_frame(X):
             validate_data(estimator, X, skip_check_array=True)
@@ -109,7 +112,7 @@ class FeatureReader:
             self.positions = _positions(columns, n_features, names)
         self.all_noisy = self.positions.size == n_features
 
-    def read(self, estimator: Any, X: Any, *, reset: bool = False) -> Features:
+    def read(self, estimator: Any, X: Any, *, reset: bool = False) -> Any:
         """Check X and take it apart; with `reset`, X is that of `fit`."""
         if not is_frame(X) and (self.frame_columns is None or self.all_noisy):
             return self._read_array(estimator, X, reset=reset)
@@ -117,8 +120,7 @@ class FeatureReader:
         if not is_frame(X):
             raise ValueError(
                 f"X must be a DataFrame as in fit: only {self.positions.size} of its "
-                f"{estimator.n_features_in_} columns are numbers that get noise. Got "
-                f"{type(X).__name__}."
+                f"{estimator.n_features_in_} columns get noise. Got {type(X).__name__}."
             )
         if X.shape[0] == 0:
             raise ValueError(
@@ -126,6 +128,33 @@ class FeatureReader:
             )
         if self.frame_columns is None:  # fitted on an array: members never saw names
             return self._read_array(estimator, X, reset=reset)
+        return self._read_frame(X)
+
+    @abstractmethod
+    def settings(self) -> Any:
+        """Return what else decides how values are read, for a digest."""
+
+    @abstractmethod
+    def _read_array(self, estimator: Any, X: Any, *, reset: bool) -> Any:
+        """Check and read an array, or what is taken as one."""
+
+    @abstractmethod
+    def _read_frame(self, X: Any) -> Any:
+        """Read a DataFrame whose columns are those of `fit`."""
+
+
+class NumberReader(FeatureReader):
+    """Columns that get noise hold numbers, read as float64."""
+
+    def __init__(self, estimator: Any, X: Any, columns: Any, grid: float | None):
+        self.grid = grid
+        super().__init__(estimator, X, columns)
+
+    def settings(self) -> str:
+        """Return the grid."""
+        return repr(self.grid)
+
+    def _read_frame(self, X: Any) -> Features:
         values = np.empty((X.shape[0], self.positions.size))
         for j, position in enumerate(self.positions):
             values[:, j] = _column(X, position, all_noisy=self.all_noisy)
@@ -140,7 +169,7 @@ class FeatureReader:
             import pandas as pd
 
             frame = pd.DataFrame(X, columns=self.frame_columns)
-            return Features(self._checked(X), frame, self.positions)
+            return Features(self._checked(X[:, self.positions]), frame, self.positions)
         if self.all_noisy:
             whole = np.array_equal(self.positions, np.arange(X.shape[1]))
             values = X if whole else X[:, self.positions]

@@ -41,9 +41,9 @@ class Settled(NamedTuple):
 
 
 def fit_until_settled(
-    ensemble: Any, X, y, X_test, radius, n_flips, n_poisoned, sample_weight, fit_params
+    ensemble: Any, X, y, X_test, radius, asked: dict[str, Any], sample_weight, fit_params
 ) -> Settled:
-    """See `RABEnsembleClassifier.fit_until_settled`."""
+    """See `RABEnsembleClassifier.fit_until_settled`; `asked` is what `certify` takes beside X."""
     ensemble._validate_params()
     if ensemble.bound != "anytime":
         raise ValueError(
@@ -52,8 +52,6 @@ def fit_until_settled(
         )
     if not isinstance(radius, numbers.Real) or not 0.0 <= float(radius) < math.inf:
         raise ValueError(f"radius must be a finite number of at least 0. Got {radius!r}.")
-    if np.ndim(n_flips) != 0:
-        raise ValueError(f"n_flips must be a single integer here. Got {n_flips!r}.")
     limit = ensemble.n_estimators
     n_old = ensemble._n_kept()
     target = max(n_old, min(_FIRST_LOOK, limit))
@@ -71,9 +69,7 @@ def fit_until_settled(
         else:
             data = np.concatenate([data, new], axis=-1)
         n_old = target
-        certified, refuted = _settled(
-            ensemble, ensemble._wrap(data), float(radius), n_flips, n_poisoned
-        )
+        certified, refuted = _settled(ensemble, ensemble._wrap(data), float(radius), asked)
         if np.all(certified | refuted) or target >= limit:
             progress.bar.close()
             return Settled(target, certified, refuted)
@@ -81,12 +77,12 @@ def fit_until_settled(
 
 
 def _settled(
-    ensemble: Any, votes: EnsembleVotes, radius: float, n_flips: int, n_poisoned: int | None
+    ensemble: Any, votes: EnsembleVotes, radius: float, asked: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     totals = np.sort(votes.totals(holdout=False), axis=1)
     certified = np.zeros(len(totals), dtype=bool)
     try:
-        result = ensemble.certify_votes(votes, n_flips=n_flips, n_poisoned=n_poisoned)
+        result = ensemble.certify_votes(votes, **asked)
         certified = result.radii >= radius
     except TooFewDrawsError:  # so far
         pass
@@ -103,5 +99,5 @@ def _settled(
         share = 0.5 / (totals.shape[1] - 1)
         rival = anytime((totals[:, -2], n_drawn), error=share * error, side="lower")
         p_b = np.clip(rival, TAIL_FLOOR, tail_a)
-    best = ensemble._radii(tail_a, p_b, n_flips, n_poisoned)
+    best = ensemble._radii(tail_a, p_b, asked)
     return certified, ~certified & (best < radius)

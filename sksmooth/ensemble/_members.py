@@ -24,9 +24,9 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.dummy import DummyClassifier
 
 from ..smoothing import CategoricalNoise
-from ..smoothing._grid import on_grid
 from ._digest import digest
-from ._features import Features, Sized
+from ._features import Sized
+from ._noise import FeatureNoise
 
 # Words of 32 bits in a member's seed.
 _SEED_WORDS = 4
@@ -73,42 +73,14 @@ def generator(stream: np.random.SeedSequence) -> np.random.Generator:
 
 
 @dataclass(frozen=True)
-class AdditiveNoise:
-    """Additive noise on the columns that get it: how it is drawn, on a grid or not.
-
-    `law` is the noise of the theorem. Its draws are multiplied by `scale`: one standard deviation
-    per feature where the law is that of features in units of sigma.
-    """
-
-    law: Any
-    scale: np.ndarray | None = None
-    grid: float | None = None
-
-    def added_to(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return a noisy copy of `values`, which are on the grid if there is one."""
-        if self.scale is None and self.grid is None:
-            return self.law.draw(values, rng)
-        return values + self.draw(values.shape, rng)
-
-    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        """Return noise alone."""
-        noise = self.law.draw(np.zeros(shape), rng)
-        if self.scale is not None:
-            noise *= self.scale
-        if self.grid is not None:
-            noise = on_grid(noise, self.grid, "the noise")
-        return noise
-
-
-@dataclass(frozen=True)
 class Recipe(Sized):
     """All that training a member takes, but for its seed."""
 
     estimator: Any
-    features: Features
+    features: Any
     labels: np.ndarray  # numbers of classes
     classes: np.ndarray
-    feature_noise: AdditiveNoise
+    feature_noise: FeatureNoise
     label_noise: CategoricalNoise | None
     test_noise: str | None
     fit_params: dict[str, Any]
@@ -118,7 +90,7 @@ class Recipe(Sized):
         """Train one member; a failure of the learner is part of the answer."""
         streams = Streams.of(seed)
         rng = generator(streams.noise)
-        X = self.features.with_values(self.feature_noise.added_to(self.features.values, rng))
+        X = self.features.with_values(self.feature_noise.noisy(self.features.values, rng))
         labels = (
             self.labels if self.label_noise is None else self.label_noise.draw(self.labels, rng)
         )
@@ -131,7 +103,7 @@ class Recipe(Sized):
         except MemoryError:
             raise  # a machine that is too small says nothing about the learner
         except Exception as failure:
-            return Member(None, np.zeros(self.n_columns), failure)
+            return Member(None, self.feature_noise.no_test_vector(self.n_columns), failure)
         return Member(learner, self._test_vector(learner, streams), None)
 
     def words(self, seed: np.ndarray) -> np.ndarray:
@@ -159,12 +131,12 @@ class Recipe(Sized):
 
     def _test_vector(self, learner: Any, streams: Streams) -> np.ndarray:
         if self.test_noise is None:
-            return np.zeros(self.n_columns)
+            return self.feature_noise.no_test_vector(self.n_columns)
         if self.test_noise == "seed":
             source = streams.test_noise
         else:  # RAB, Algorithm 1: the seed is a hash of the trained member
             source = np.random.SeedSequence(np.frombuffer(digest(learner), dtype="<u4"))
-        return self.feature_noise.draw((self.n_columns,), generator(source))
+        return self.feature_noise.test_vector(self.n_columns, generator(source))
 
 
 # Seeds the global generators from words of 32 bits, of which it takes _GLOBAL_WORDS.
@@ -173,7 +145,7 @@ Reseed = Callable[[np.ndarray], None]
 
 @dataclass(frozen=True)
 class Member:
-    """A trained member (None if training failed), and what is added to its test inputs."""
+    """A trained member (None if training failed), and what its test inputs are shifted by."""
 
     learner: Any
     test_vector: np.ndarray

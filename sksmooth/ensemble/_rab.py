@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._certified import (
     CertifiedBounds,
@@ -17,11 +17,12 @@ from .._certified import (
     check_n_poisoned,
     subtract_from_radii,
 )
-from ..smoothing import GaussianNoise, JointNoise, UniformNoise
-from ..smoothing._grid import check_grid_fits, l1_grid_charge, l2_grid_charge
-from ._base import BOUNDS_FOR, NoisyEnsemble
+from ..smoothing import CategoricalNoise, GaussianNoise, JointNoise, UniformNoise
+from ..smoothing._grid import check_grid_fits, checked_grid, l1_grid_charge, l2_grid_charge
+from ._base import EnsembleNoise, NoisyEnsemble
+from ._features import NumberReader
 from ._growth import Settled, fit_until_settled
-from ._members import AdditiveNoise
+from ._noise import AdditiveNoise
 
 
 class RABEnsembleClassifier(NoisyEnsemble):
@@ -172,26 +173,12 @@ class RABEnsembleClassifier(NoisyEnsemble):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
-        "estimator": [HasMethods(["fit", "predict", "get_params", "set_params"])],
-        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        **NoisyEnsemble._parameter_constraints,
         "noise": [StrOptions({"gaussian", "uniform"})],
         "sigma": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "q": [Interval(Real, 0, 1, closed="left")],
-        "columns": [None, "array-like"],
         "test_noise": [None, StrOptions({"hash", "seed"})],
         "grid": [None, Interval(Real, 0, None, closed="neither")],
-        "voting": [StrOptions({"hard", "soft"})],
-        "bound": [StrOptions({name for names in BOUNDS_FOR.values() for name in names})],
-        "correction": [StrOptions({"selection", "holdout", "none"})],
-        "two_sided": ["boolean"],
-        "n_statements": [Interval(Integral, 1, None, closed="left")],
-        "confidence_level": [Interval(Real, 0, 1, closed="neither")],
-        "classes": [None, "array-like"],
-        "warm_start": ["boolean"],
-        "checkpoint_dir": [None, str, HasMethods(["__fspath__"])],
-        "n_jobs": [None, Integral],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -239,7 +226,23 @@ class RABEnsembleClassifier(NoisyEnsemble):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _noises(self, n_columns: int, n_classes: int, grid: float | None):
+    def _new_reader(self, X) -> NumberReader:
+        return NumberReader(self, X, self.columns, self._checked_grid())
+
+    def _reads_like(self, reader: NumberReader) -> bool:
+        return reader.grid == self._checked_grid()
+
+    def _checked_grid(self) -> float | None:
+        return None if self.grid is None else checked_grid(self.grid)
+
+    def _new_noise(self, reader: NumberReader, n_classes: int) -> EnsembleNoise:
+        law, smoothing = self._feature_noise(reader.positions.size, n_classes, reader.grid)
+        labels = CategoricalNoise(float(self.q), n_classes) if self.q > 0 else None
+        return EnsembleNoise(smoothing, law, labels, self.test_noise)
+
+    def _feature_noise(
+        self, n_columns: int, n_classes: int, grid: float | None
+    ) -> tuple[AdditiveNoise, Any]:
         """Return how features get their noise, and the noise that radii are computed from."""
         try:
             sigma = np.asarray(self.sigma, dtype=np.float64)
@@ -315,11 +318,18 @@ class RABEnsembleClassifier(NoisyEnsemble):
         ValueError
             If `bound` is not "anytime", `radius` is negative or not a number, or as in `fit`.
         """
-        return fit_until_settled(
-            self, X, y, X_test, radius, n_flips, n_poisoned, sample_weight, fit_params
-        )
+        if np.ndim(n_flips) != 0:
+            raise ValueError(f"n_flips must be a single integer here. Got {n_flips!r}.")
+        asked = {"n_flips": n_flips, "n_poisoned": n_poisoned}
+        return fit_until_settled(self, X, y, X_test, radius, asked, sample_weight, fit_params)
 
     # --- certificates -----------------------------------------------------------------------------
+
+    @property
+    def _scale(self) -> Any:
+        """The standard deviations, an array where there is one per column."""
+        law: Any = self._noise.features
+        return law.scale if law.scale is not None else getattr(law.law, "sigma", 1.0)
 
     @property
     def threat_model_(self) -> ThreatModel:
@@ -327,7 +337,7 @@ class RABEnsembleClassifier(NoisyEnsemble):
         if not hasattr(self, "estimators_"):
             raise AttributeError("threat_model_ is there once the estimator is fitted.")
         target: tuple[str, ...] = ("train_features",)
-        unit = self._unit
+        unit = "feature units" if np.ndim(self._scale) == 0 else "units of sigma"
         if not self._reader.all_noisy:
             unit += f" of {self._reader.positions.size} columns"
         if isinstance(self.noise_, JointNoise):
@@ -385,17 +395,48 @@ class RABEnsembleClassifier(NoisyEnsemble):
         OptionalStoppingWarning
             If the ensemble grew after its first `fit` and `bound` is not "anytime".
         """
-        features = self._read(X)
-        n_flips = self._checked_n_flips(n_flips)
-        n_poisoned = check_n_poisoned(n_poisoned, self.n_samples_fit_)
-        self._warn_of_stopping(self.bound)
-        parts = [
-            self._certify(votes, n_flips, n_poisoned, return_bounds, {})
-            for votes in self._batches(features)
-        ]
-        return type(parts[0])(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        asked = {"n_flips": n_flips, "n_poisoned": n_poisoned}
+        return self._certify_inputs(X, return_bounds, asked)
 
-    def _radii(self, tail_a, p_b, n_flips, n_poisoned) -> np.ndarray:
+    def certify_votes(
+        self, votes, *, n_flips=0, n_poisoned=None, return_bounds=False, **bound_params
+    ) -> CertifiedPrediction | CertifiedBounds:
+        """Certify collected votes, without a new look at members or inputs.
+
+        Parameters
+        ----------
+        votes : EnsembleVotes
+            From `collect_votes` of this fitted estimator.
+        n_flips, n_poisoned, return_bounds
+            As in `certify`.
+        **bound_params : dict
+            `bound`, `correction`, `two_sided`, `n_statements`, `confidence_level`: the parameters
+            of these names where not given. Each statement holds at its level; of several, chosen
+            after a look at the results, only their union does.
+
+        Returns
+        -------
+        CertifiedPrediction or CertifiedBounds
+            As from `certify`.
+
+        Raises
+        ------
+        ValueError
+            If the votes are those of another ensemble, or as in `certify`.
+        TypeError
+            If `votes` or the name of a parameter is not as described.
+        """
+        asked = {"n_flips": n_flips, "n_poisoned": n_poisoned}
+        return self._certify_kept(votes, return_bounds, bound_params, asked)
+
+    def _checked(self, asked: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "n_flips": self._checked_n_flips(asked["n_flips"]),
+            "n_poisoned": check_n_poisoned(asked["n_poisoned"], self.n_samples_fit_),
+        }
+
+    def _radii(self, tail_a, p_b, asked: dict[str, Any]) -> np.ndarray:
+        n_flips, n_poisoned = asked["n_flips"], asked["n_poisoned"]
         # Counts repeat: each pair of bounds needs its radius once.
         pairs, row = np.unique(np.column_stack([tail_a, p_b]), axis=0, return_inverse=True)
         tail, rival = pairs[:, 0], pairs[:, 1]
@@ -403,13 +444,12 @@ class RABEnsembleClassifier(NoisyEnsemble):
         radii = self.noise_.radius(1.0 - tail, rival, tail_a=tail, n_poisoned=n_poisoned, **more)
         if not more and np.ndim(n_flips):
             radii = np.repeat(radii[:, np.newaxis], len(n_flips), axis=1)
-        if self._law.grid is not None:
+        if self._noise.features.grid is not None:
             radii = subtract_from_radii(radii, self._grid_charge(n_poisoned))
         return radii[row.reshape(-1)]
 
     def _grid_charge(self, n_poisoned: int | None) -> np.ndarray:
-        law = self._law
-        scale = law.scale if law.scale is not None else getattr(law.law, "sigma", 1.0)
+        scale, grid = self._scale, self._noise.features.grid
         weights = (
             1.0 / np.asarray(scale) if np.ndim(scale) else np.ones(self._reader.positions.size)
         )
@@ -417,7 +457,7 @@ class RABEnsembleClassifier(NoisyEnsemble):
         # the ball; of the l1 norm each row has its own. Both leave the charge of one row.
         n_rows = 1 if n_poisoned is not None else self.n_samples_fit_
         charge = l1_grid_charge if isinstance(self.noise_, UniformNoise) else l2_grid_charge
-        return np.asarray(charge(law.grid, n_rows, weights))
+        return np.asarray(charge(grid, n_rows, weights))
 
     def _checked_n_flips(self, n_flips):
         flips = np.asarray(n_flips)

@@ -12,6 +12,7 @@ from joblib import effective_n_jobs
 from threadpoolctl import threadpool_limits
 
 from ._features import Features
+from ._noise import FeatureNoise
 from ._parallel import run_tasks
 
 # With correction="holdout" every tenth member chooses the class, the others bound its probability.
@@ -86,7 +87,8 @@ def members_for(n_bounding: Any) -> int:
 def collect(
     learners: list[Any],
     test_vectors: np.ndarray,
-    features: Features,
+    features: Any,
+    noise: FeatureNoise,
     classes: np.ndarray,
     voting: str,
     *,
@@ -101,9 +103,9 @@ def collect(
     n_members = len(learners)
     n_workers = min(effective_n_jobs(n_jobs), n_members)
 
-    def chunk(start: int, stop: int) -> tuple[Any, Any, Any, Any, Any, int]:
+    def chunk(start: int, stop: int) -> tuple[Any, Any, Any, Any, Any, Any, int]:
         part = slice(start, stop)
-        return learners[part], test_vectors[part], features, classes, voting, first + start
+        return learners[part], test_vectors[part], features, noise, classes, voting, first + start
 
     if n_workers == 1:
         votes = collect_chunk(*chunk(0, n_members), advance=advance)
@@ -129,6 +131,7 @@ def collect_chunk(
     learners: list[Any],
     test_vectors: np.ndarray,
     features: Features,
+    noise: FeatureNoise,
     classes: np.ndarray,
     voting: str,
     first: int,
@@ -140,17 +143,16 @@ def collect_chunk(
     # Counts with the rows last while they are added up: each class's are then one block of memory.
     shape = (n_samples, n_classes, len(learners)) if soft else (2, n_classes, n_samples)
     votes = np.zeros(shape, dtype=np.float64 if soft else np.int64)
-    shifted = np.empty_like(features.values)
+    shifted_inputs = noise.shifting(features)
     with threadpool_limits(limits=1):
         for i, learner in enumerate(learners):
             if learner is not None:  # else it counts as drawn and votes for nobody
-                np.add(features.values, test_vectors[i], out=shifted)
+                X = shifted_inputs(test_vectors[i])
                 try:
                     if soft:
-                        votes[:, :, i] = _soft(learner, features.with_values(shifted), classes)
+                        votes[:, :, i] = _soft(learner, X, classes)
                     else:
-                        labels = np.asarray(learner.predict(features.with_values(shifted)))
-                        labels = labels.reshape(-1)
+                        labels = np.asarray(learner.predict(X)).reshape(-1)
                         role = votes[0] if (first + i) % _EVERY == 0 else votes[1]
                         for c in range(n_classes):  # a label that is none of them is for nobody
                             role[c] += labels == classes[c]

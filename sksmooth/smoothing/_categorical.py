@@ -69,6 +69,19 @@ def draw_categorical(
     return np.where(changed, shifted.astype(codes.dtype), codes)
 
 
+def draw_shifts(
+    shape: tuple[int, ...], q: float, n_categories: NDArray[np.int64], rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which of many values change, as flat positions in `shape`, and by how much.
+
+    Added modulo K, the shifts are the noise of :func:`draw_categorical` (from other numbers of the
+    generator): each value changes with probability `q`, by 1 to K - 1. Only what changes costs a
+    second draw. `n_categories` has one entry per column, the last axis.
+    """
+    where = np.flatnonzero(rng.random(shape) < q)
+    return where, rng.integers(1, n_categories[where % n_categories.size])
+
+
 def _largest_code(dtype: np.dtype[Any]) -> int:
     """Return the largest n for which all integers from 0 to n are exact in `dtype`."""
     if dtype.kind == "f":

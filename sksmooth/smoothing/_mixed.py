@@ -42,8 +42,8 @@ class MixedCategoricalNoise:
         Probability that a value is replaced; K is the smallest domain.
     n_feature_values : int of at least 2, or sequence of such, of shape (n_features,)
         Domain size of the features, or of each. A sequence is stored as a tuple.
-    n_label_values : int of at least 2
-        Domain size of the labels.
+    n_label_values : int of at least 2, or None
+        Domain size of the labels; None where labels get no noise.
 
     Raises
     ------
@@ -65,7 +65,7 @@ class MixedCategoricalNoise:
 
     q: float
     n_feature_values: int | tuple[int, ...]
-    n_label_values: int
+    n_label_values: int | None
 
     def __post_init__(self) -> None:
         values: Any = self.n_feature_values
@@ -82,17 +82,19 @@ class MixedCategoricalNoise:
                 checked_int(k, f"n_feature_values[{i}]", minimum=2) for i, k in enumerate(values)
             ]
             values = tuple(sizes)
-        n_labels = checked_int(self.n_label_values, "n_label_values", minimum=2)
         object.__setattr__(self, "n_feature_values", values)
-        object.__setattr__(self, "n_label_values", n_labels)
-        q = checked_flip_probability(self.q, min([*sizes, n_labels]))
+        if self.n_label_values is not None:
+            n_labels = checked_int(self.n_label_values, "n_label_values", minimum=2)
+            object.__setattr__(self, "n_label_values", n_labels)
+            sizes = [*sizes, n_labels]
+        q = checked_flip_probability(self.q, min(sizes))
         object.__setattr__(self, "q", q)
 
     @property
     def _largest_domain(self) -> int:
         values = self.n_feature_values
         sizes = (values,) if isinstance(values, int) else values
-        return max(*sizes, self.n_label_values)
+        return max(*sizes, self.n_label_values or 0)
 
     def draw(
         self, X: tuple[ArrayLike, ArrayLike | None], rng: np.random.Generator
@@ -136,6 +138,11 @@ class MixedCategoricalNoise:
                 f"Got features of shape {shape}."
             )
         if labels is not None:
+            if self.n_label_values is None:
+                raise ValueError(
+                    "X must be a pair of features and None: with n_label_values=None labels get "
+                    f"no noise. Got labels of shape {np.shape(labels)}."
+                )
             checked_rows(features, labels)
         noisy = draw_categorical(features, self.q, sizes, rng)
         if labels is None:

@@ -167,3 +167,21 @@ class TorchDrawer(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         return np.full(len(X), self.classes_[0])
+
+
+class Table(ClassifierMixin, BaseEstimator):
+    """Any function of training features, training labels and the test input, as a table.
+
+    Its axes are the codes of all training features (row by row), of all labels, of a test input.
+    """
+
+    def __init__(self, table=None):
+        self.table = table
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(self.table)
+        self.rest_ = self.table[(*np.ravel(X), *y)]
+        return self
+
+    def predict(self, X):
+        return self.rest_[tuple(np.transpose(X))]

@@ -216,7 +216,7 @@ def test_files_and_certificates_do_not_depend_on_who_trained(tmp_path, base):
         ({"q": 0.1}, "noise"),
         ({"test_noise": "seed"}, "test_noise"),
         ({"columns": [0, 1]}, "columns"),
-        ({"grid": 2.0**-20}, "grid"),
+        ({"grid": 2.0**-20}, "grid or categories"),
         ({"classes": [0, 1, 2]}, "classes"),
         ({"random_state": 1}, "random_state"),
         ({"estimator__C": 2.0}, "estimator"),

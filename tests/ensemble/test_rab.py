@@ -348,6 +348,15 @@ def test_parameters_set_after_fit_do_not_break_the_repr():
         model.certify(X_test)
 
 
+def test_growing_notices_another_grid():
+    X, y, *_ = iris()
+    model = RABEnsembleClassifier(GaussianNB(), n_estimators=2, warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match="data and the parameters"):
+        model.set_params(n_estimators=3, grid=2.0**-20).fit(X, y)
+    with pytest.raises(ValueError, match="data and the parameters"):
+        model.set_params(grid=None, columns=[0, 1]).fit(X, y)
+
+
 def test_training_until_a_radius_is_settled():
     X, y, X_test, _ = iris()
     params = {"sigma": 0.3, "bound": "anytime", "random_state": 0}
@@ -431,6 +440,20 @@ def test_missing_values_of_pandas_have_digests():
     )
     model = RABEnsembleClassifier(base, columns=["n"], n_estimators=12).fit(frame, [0, 1, 0, 1])
     assert model.certify(frame).radii.shape == (4,)
+
+
+def test_columns_of_a_frame_keep_their_names_in_any_order():
+    X, y, X_test, _ = iris()
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    params = {"n_estimators": 5, "columns": list("dbca"), "random_state": 0, "sigma": 0.01}
+    model = RABEnsembleClassifier(FitCounter(), **params).fit(frame, y)
+    for member in model.estimators_:
+        assert np.abs(member.epochs_[0] - X).max() < 0.1
+    base = GaussianNB()
+    array = RABEnsembleClassifier(base, **{**params, "columns": [3, 1, 2, 0]}).fit(X, y)
+    named = RABEnsembleClassifier(base, **params).fit(frame, y)
+    for test in (X_test, pd.DataFrame(X_test, columns=list("abcd"))):
+        assert_array_equal(named.predict_proba(test), array.predict_proba(X_test))
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,19 @@ def test_radius_is_that_of_the_largest_domain(sizes):
         )
 
 
+def test_without_noise_on_labels_their_domain_does_not_count():
+    noise = MixedCategoricalNoise(0.6, (3, 5), None)  # with two labels, q could not be 0.6
+    p_a = np.array([0.7, 0.9, 0.999])
+    np.testing.assert_array_equal(noise.radius(p_a), CategoricalNoise(0.6, 5).radius(p_a))
+    X = np.zeros((50, 2), dtype=int)
+    noisy, none = noise.draw((X, None), np.random.default_rng(0))
+    assert none is None and np.all(noisy.max(axis=0) == [2, 4])
+    with pytest.raises(ValueError, match="with n_label_values=None labels get no noise"):
+        noise.draw((X, X[:, 0]), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="n_categories=3"):
+        MixedCategoricalNoise(0.67, (3, 5), None)
+
+
 def test_draw_uses_each_domain():
     noise = MixedCategoricalNoise(0.45, (2, 3, 6), 4)
     X, y = np.zeros((6000, 3), dtype=np.int8), np.zeros(6000, dtype=np.int64)
