@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -61,3 +63,10 @@ def test_a_backdoor_that_changes_labels_too(tmp_path):
     (inside, changed, _), (_, changed_too, outside) = (map(int, a) for a in attacks)
     assert inside > 20 and changed == changed_too == 0 and outside > 10
     assert (tmp_path / "backdoor_with_labels.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_same_certificates():
+    pytest.importorskip("dask.distributed", reason="needs the extra dask")
+    text = run("dask_cluster.py", "--members=40").stdout
+    assert "40 files kept" in text and "the same certificates: True" in text
