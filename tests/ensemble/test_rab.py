@@ -11,14 +11,22 @@ import sklearn
 from numpy.testing import assert_array_equal
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    VotingClassifier,
+)
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import check_estimator, estimator_checks_generator
 
@@ -125,6 +133,36 @@ def test_radii_are_those_of_the_bounds_on_the_counted_votes(params):
     expected = np.where(radii >= charge, radii - charge, -1.0)
     np.testing.assert_allclose(result.radii, expected, atol=1e-8)
     assert np.all(result.radii <= radii)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "base",
+    [
+        SVC(),
+        LinearSVC(),
+        KNeighborsClassifier(),
+        RandomForestClassifier(5),
+        GradientBoostingClassifier(n_estimators=5),
+        HistGradientBoostingClassifier(max_iter=5),
+        MLPClassifier((8,), solver="lbfgs", max_iter=50),
+        VotingClassifier([("nb", GaussianNB()), ("tree", DecisionTreeClassifier())]),
+        GridSearchCV(DecisionTreeClassifier(), {"max_depth": [1, 3]}, cv=2),
+        make_pipeline(StandardScaler(), RidgeClassifier()),
+    ],
+    ids=lambda base: type(base).__name__,
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_any_classifier_is_a_base(base):
+    X, y, X_test, y_test = iris()
+    params = {"n_estimators": 12, "sigma": 0.3, "random_state": 0}
+    model = RABEnsembleClassifier(base, **params).fit(X, y)
+    result = model.certify(X_test)
+    assert_array_equal(result.y_pred, model.predict(X_test))
+    assert np.mean(result.y_pred == y_test) > 0.7 and np.any(result.radii > 0)
+    # The digest of a member does not change when it predicts, or is trained once more.
+    again = RABEnsembleClassifier(base, **params).fit(X, y)
+    assert_array_equal(model.test_vectors_, again.test_vectors_)
 
 
 def test_rows_do_not_depend_on_each_other():
