@@ -109,6 +109,23 @@ def test_a_learner_that_kills_every_worker_ends_with_an_error(tmp_path):
     assert not hasattr(model, "estimators_")
 
 
+@pytest.mark.parametrize("module", ["_votes", "_training"])
+def test_tasks_that_end_in_another_order_change_nothing(monkeypatch, module):
+    """Soft votes are bounded in the order of the seeds, and the last to finish comes first here."""
+    X, y = blobs()
+    params = {"n_estimators": 24, "voting": "soft", "bound": "betting", "random_state": 0}
+    alone = RABEnsembleClassifier(DecisionTreeClassifier(max_depth=2), **params).fit(X, y)
+
+    def backwards(function, tasks, *, n_jobs):
+        for number in reversed(range(len(tasks))):
+            yield number, function(*tasks[number])
+
+    monkeypatch.setattr(f"sksmooth.ensemble.{module}.run_tasks", backwards)
+    many = RABEnsembleClassifier(DecisionTreeClassifier(max_depth=2), n_jobs=2, **params).fit(X, y)
+    assert_array_equal(many.collect_votes(X).data, alone.collect_votes(X).data)
+    same(many, alone, X)
+
+
 def test_a_backend_that_returns_lists_will_do():
     X, y = blobs()
     params = {"n_estimators": 12, "random_state": 0}
