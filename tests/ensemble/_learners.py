@@ -185,3 +185,29 @@ class Table(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         return self.rest_[tuple(np.transpose(X))]
+
+
+class Vandal(ClassifierMixin, BaseEstimator):
+    """Changes in place all that it is given, and notes what it found."""
+
+    def fit(self, X, y, sample_weight=None, notes=None):
+        self.classes_ = np.unique(y)
+        last = X["e"].iloc[0] if hasattr(X, "iloc") else 1.0
+        self.saw_ = (float(sample_weight.max()), len(notes["seen"]), float(last))
+        self.inputs_ = []
+        sample_weight *= 2.0
+        notes["seen"].append(1)
+        self._destroy(X)
+        y[:] = y[0]
+        return self
+
+    def predict(self, X):
+        self.inputs_.append(float(np.asarray(X, dtype=float).sum()))
+        self._destroy(X)
+        return np.full(len(X), self.classes_[0])
+
+    def _destroy(self, X):
+        if hasattr(X, "iloc"):
+            X.iloc[:, :] = -1.0
+        else:
+            X[:] = -1.0

@@ -35,7 +35,15 @@ from sksmooth.confidence import probability_bounds
 from sksmooth.exceptions import OptionalStoppingWarning, TooFewDrawsError
 from sksmooth.smoothing import GaussianNoise, JointNoise, UniformNoise
 
-from ._learners import Carrier, FitCounter, Interrupting, Intervals, OwnClone, Scorer
+from ._learners import (
+    Carrier,
+    FitCounter,
+    Interrupting,
+    Intervals,
+    OwnClone,
+    Scorer,
+    Vandal,
+)
 
 # Checks that may not run or pass, with the reason.
 SKIPS = {
@@ -181,6 +189,12 @@ def test_per_row_radius_and_flips():
     whole = model.certify(X_test, n_flips=[0, 1, 2, 3]).radii
     assert whole.shape == (30, 4) and np.all(np.diff(whole, axis=1) <= 0)
     assert_array_equal(model.certify(X_test, n_flips=2).radii, whole[:, 2])
+    bounds = probability_bounds(model.collect_votes(X_test).together(), n_drawn=200)
+    expected = JointNoise(1.0, 0.2, 3).radius(
+        bounds.p_a, tail_a=bounds.tail_a, n_flips=[0, 1, 2, 3]
+    )
+    assert_array_equal(whole, expected)
+    assert np.all(whole[whole[:, 1] >= 0][:, 0] > whole[whole[:, 1] >= 0][:, 1])
     each = model.certify(X_test, n_flips=2, n_poisoned=4).radii
     np.testing.assert_allclose(each[each >= 0], whole[:, 2][each >= 0] / 2.0, rtol=1e-12)
     noise = model.noise_
@@ -580,6 +594,26 @@ def test_weights_and_groups_reach_members():
         routed.fit(X, y, sample_weight=weights, groups=np.arange(120))
         assert_array_equal(routed.estimators_[1].groups_, np.arange(120))
         assert_array_equal(routed.estimators_[1].sample_weight_, weights)
+
+
+@pytest.mark.parametrize("frame", [False, True])
+def test_what_a_member_does_to_its_data_reaches_no_other_member(frame):
+    X, y, X_test, _ = iris()
+    weights, notes = np.ones(120), {"seen": []}
+    columns = None
+    if frame:
+        X, X_test = (pd.DataFrame(A, columns=list("abcd")).assign(e=1.0) for A in (X, X_test))
+        columns = list("abcd")
+    before = joblib.hash((X, y, X_test))
+    with sklearn.config_context(enable_metadata_routing=True):
+        base = Vandal().set_fit_request(sample_weight=True, notes=True)
+        model = RABEnsembleClassifier(base, n_estimators=12, columns=columns, random_state=0)
+        model.fit(X, y, sample_weight=weights, notes=notes)
+    model.certify(X_test), model.certify(X_test)
+    assert joblib.hash((X, y, X_test)) == before and notes == {"seen": []}
+    assert_array_equal(weights, np.ones(120))
+    for member in model.estimators_:
+        assert member.saw_ == (1.0, 0, 1.0) and member.inputs_ == [member.inputs_[0]] * 2
 
 
 def test_parameters_of_the_base_can_be_searched():
