@@ -11,7 +11,7 @@ from ._extras import import_extra
 _OWN = ("sksmooth", "sklearn", "numpy")
 
 
-def trusted_types(estimator: Any, *, also: Iterable[str] = ()) -> list[str]:
+def trusted_types(estimator: Any, *, also: str | Iterable[str] = ()) -> list[str]:
     """List the types inside an estimator that skops loads only when told to trust them.
 
     A file written by `skops.io.dump` runs no code when it is loaded, other than that of the types
@@ -23,7 +23,7 @@ def trusted_types(estimator: Any, *, also: Iterable[str] = ()) -> list[str]:
     ----------
     estimator : estimator object
         A fitted estimator.
-    also : iterable of str, default=()
+    also : str or iterable of str, default=()
         Further packages, or full names of types, to be trusted as well.
 
     Returns
@@ -50,7 +50,7 @@ def trusted_types(estimator: Any, *, also: Iterable[str] = ()) -> list[str]:
     """
     skops = import_extra("skops.io", extra="skops")
     found = skops.get_untrusted_types(data=skops.dumps(estimator))
-    trusted = (*_OWN, *also)
+    trusted = (*_OWN, *([also] if isinstance(also, str) else also))
     others = [
         name for name in found if not any(name == t or name.startswith(f"{t}.") for t in trusted)
     ]

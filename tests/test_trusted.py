@@ -8,16 +8,18 @@ import pickle
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 from numpy.testing import assert_array_equal
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 import sksmooth
 from sksmooth import (
+    DiscreteEnsembleClassifier,
     LabelFlipRidgeClassifier,
     RABEnsembleClassifier,
     SmoothedKNNClassifier,
@@ -69,6 +71,18 @@ def test_round_trips_give_the_same_certificates(name):
     # Nothing less would do, and nothing else is in the list.
     assert trusted_types(model) == sorted(skops.io.get_untrusted_types(data=stored))
     assert all(t.startswith(("sksmooth.", "sklearn.", "numpy.")) for t in trusted_types(model))
+
+
+@pytest.mark.parametrize("dtype", ["category", "string", "str", "object", "Int64"])
+def test_frames_of_categories_are_stored(dtype):
+    values = [0, 1] if dtype == "Int64" else ["a", "b"]
+    frame = pd.DataFrame({name: [values[0], values[1]] * 10 for name in "vw"}).astype(dtype)
+    base = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
+    model = DiscreteEnsembleClassifier(base, categories=values, n_estimators=12, random_state=0)
+    model.fit(frame, [0, 1] * 10)
+    again = skops.io.loads(skops.io.dumps(model), trusted=trusted_types(model, also="pandas"))
+    assert_array_equal(again.certify(frame).radii, model.certify(frame).radii)
+    assert_array_equal(again.certify(frame.to_numpy()).radii, model.certify(frame).radii)
 
 
 def test_types_of_other_packages_have_to_be_asked_for():

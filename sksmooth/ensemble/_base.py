@@ -44,6 +44,7 @@ from .._certified import (
 )
 from ..confidence import probability_bounds
 from ..exceptions import (
+    CheckpointError,
     DigestError,
     FailedMembersWarning,
     OptionalStoppingWarning,
@@ -127,6 +128,7 @@ class NoisyEnsemble(
     estimators_: list[Any]
     failures_: dict[int, Any]
     _entropy: np.ndarray
+    _grown: bool
 
     def get_metadata_routing(self):
         """Return how metadata passed to `fit` are routed to the members.
@@ -241,12 +243,19 @@ class NoisyEnsemble(
         ).reshape(len(members), recipe.n_columns)
         failures = {n_old + i: m.failure for i, m in enumerate(members) if m.failure is not None}
         if n_old == 0:
+            # The same members again, and more or fewer of them: as if it had grown.
+            same = (
+                hasattr(self, "estimators_")
+                and settled["_identity"] == self._identity
+                and np.array_equal(entropy, self._entropy)
+            )
+            self._grown = same and (self._grown or len(self.estimators_) != n_all)
             self.estimators_, self.failures_ = [], {}
             self.member_seeds_, self.test_vectors_ = seeds[:0], vectors[:0]
-            self._entropy, self._grown = entropy, False
+            self._entropy = entropy
         elif members:
             self._grown = True
-        if store is not None and store.finished != n_all:
+        if store is not None and store.finished != [n_all]:
             self._grown = True  # another number of them was certified before, and maybe looked at
         for name, value in settled.items():
             setattr(self, name, value)
@@ -295,7 +304,7 @@ class NoisyEnsemble(
         )
         described = {
             "class": type(self).__name__,
-            "estimator": _code_digest(estimator),
+            "estimator": _code_digest(estimator, needed=self.checkpoint_dir is not None),
             "noise": _code_digest((noise.features, noise.smoothing, noise.labels)),
             "test_noise": noise.test,
             "columns": _code_digest((self.columns, reader.positions)),
@@ -548,11 +557,15 @@ class NoisyEnsemble(
         return self._certificate(bounds.top, radii, bounds.tail_a, bounds.p_b, return_bounds)
 
 
-def _code_digest(obj: Any) -> str:
+def _code_digest(obj: Any, needed: bool = False) -> str:
     """Return a digest that tells objects, and functions that cannot be imported, from others."""
     try:
         return digest(obj, code=True).hex()
-    except DigestError:
+    except DigestError as failure:
+        if needed:
+            raise CheckpointError(
+                f"checkpoint_dir needs an estimator that can be told from others. {failure}"
+            ) from failure
         return os.urandom(32).hex()  # not known to be the same as any other
 
 

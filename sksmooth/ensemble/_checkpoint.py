@@ -3,8 +3,10 @@
 
 A folder holds ``manifest.json``, which says what its members are members of, and one file for each
 of them. Both are written beside their place and moved there, which is atomic: a process that is
-killed leaves whole files and at most a temporary one. A power failure may leave a file damaged; its
-checksum tells, and the member is trained again.
+killed leaves whole files and at most a temporary one. The checksum of a member's file is one of its
+contents, its number and all that the manifest says: a file that is damaged (by a power failure,
+say), that was moved, or that comes from another fit is told from the right one, and the member is
+trained again.
 
 Members are pickles. Load them only from folders that nobody else can write to.
 """
@@ -16,6 +18,7 @@ import json
 import os
 import pickle
 import platform
+import re
 import struct
 import tempfile
 import warnings
@@ -35,7 +38,10 @@ _Pickler: Any = pickle._Pickler  # type: ignore[attr-defined]
 
 _FORMAT = "sksmooth checkpoint 1"
 _MEMBER = b"sksmooth member 1\n"
-_TEMPORARY = ".tmp"
+
+# Files of ours: what another name has is somebody else's.
+_TEMPORARY = re.compile(r"(manifest|member-\d{6,})-\w+\.tmp")
+_OURS = re.compile(rf"manifest\.json|member-\d{{6,}}\.bin|{_TEMPORARY.pattern}")
 
 # Members of one folder come from one set of these.
 _VERSIONS = {
@@ -118,9 +124,9 @@ class Checkpoint:
     ----------
     entropy : list of int
         What the seeds of its members come from.
-    finished : int or None
-        Number of members of the first `fit` that was completed. More or fewer of them are another
-        number than was decided then.
+    finished : list of int
+        Numbers of members of all fits that were completed. Of several, one may have been chosen
+        after a look at the others.
     """
 
     def __init__(self, folder: str | os.PathLike[str], described: dict[str, Any], entropy: Any):
@@ -142,22 +148,24 @@ class Checkpoint:
         """
         self.folder = Path(folder)
         self.entropy: Any = entropy
-        self.finished: int | None = None
+        self.finished: list[int] = []
         self._described = {"format": _FORMAT, **described, "versions": _VERSIONS}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             names = sorted(path.name for path in self.folder.iterdir())
         except OSError as failure:
             raise self._error("cannot be used as a folder", failure) from failure
+        foreign = [name for name in names if not _OURS.fullmatch(name)]
         if "manifest.json" in names:
             self._compare(self._read())
             for name in names:
-                if name.endswith(_TEMPORARY):
+                if _TEMPORARY.fullmatch(name):
                     (self.folder / name).unlink(missing_ok=True)
-        elif [name for name in names if not name.endswith(_TEMPORARY)]:
+        elif foreign or any(name.startswith("member-") for name in names):
+            shown = foreign or names
             raise CheckpointError(
                 f"checkpoint_dir must be an empty folder, a new one, or that of an earlier fit. "
-                f"{str(self.folder)!r} holds {names[:3]} and no manifest.json."
+                f"{str(self.folder)!r} holds {shown[:3]} and no manifest.json."
             )
 
     def begin(self, entropy: list[int]) -> None:
@@ -165,7 +173,12 @@ class Checkpoint:
         if self.entropy is None:
             self.entropy = entropy
         if not self._manifest.exists():
-            self._write_manifest()
+            try:
+                self._write(self._manifest, self._content(), new=True)
+            except FileExistsError:  # another fit began at the same time
+                self._compare(self._read())
+        identity = json.dumps({**self._described, "random_state": self.entropy}, sort_keys=True)
+        self._key = sha256(identity.encode()).digest()
 
     @property
     def _manifest(self) -> Path:
@@ -180,13 +193,13 @@ class Checkpoint:
             manifest = None
         if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
             raise CheckpointError(
-                f"{str(self._manifest)!r} is not the manifest of a fit: its format is not "
-                f"{_FORMAT!r}. Give another checkpoint_dir."
+                f"{str(self._manifest)!r} is not the manifest of a fit, or is damaged: its format "
+                f"is not {_FORMAT!r}. Give another checkpoint_dir."
             )
         return manifest
 
     def _compare(self, found: dict[str, Any]) -> None:
-        entropy, self.finished = found.get("random_state"), found.get("finished")
+        entropy, self.finished = found.get("random_state"), list(found.get("finished", []))
         wanted = json.loads(json.dumps(self._described))
         if self.entropy is not None:
             wanted["random_state"] = self.entropy
@@ -198,20 +211,21 @@ class Checkpoint:
         if differ:
             raise CheckpointError(
                 f"checkpoint_dir={str(self.folder)!r} holds members of another fit, which differs "
-                f"in {', '.join(differ)}. Nothing was changed there. Give another folder, or the "
-                "same data and parameters."
+                f"in {', '.join(differ)}. Nothing was changed there. Give another folder (in a "
+                "search or cross-validation one to each fit), or the same data and parameters."
             )
         self.entropy = entropy
 
-    def _write_manifest(self) -> None:
+    def _content(self) -> bytes:
         manifest = {**self._described, "random_state": self.entropy, "finished": self.finished}
-        self._write(self._manifest, json.dumps(manifest, indent=1).encode())
+        return json.dumps(manifest, indent=1).encode()
 
     def finish(self, n_members: int) -> None:
-        """Note that a fit was completed; the first number stays."""
-        if self.finished is None:
-            self.finished = n_members
-            self._write_manifest()
+        """Note that a fit was completed."""
+        self._compare(self._read())
+        if n_members not in self.finished:
+            self.finished = sorted([*self.finished, n_members])
+            self._write(self._manifest, self._content())
 
     # --- members ----------------------------------------------------------------------------------
 
@@ -226,11 +240,11 @@ class Checkpoint:
             return None
         except OSError as failure:
             raise self._error(f"cannot be read (member {number})", failure) from failure
-        start = len(_MEMBER) + 32
-        payload = content[start:]
-        if content[:start] != _MEMBER + sha256(payload).digest():
+        payload = content[len(_MEMBER) + 32 :]
+        if content != self._content_of(number, payload):
             warnings.warn(
-                f"{str(self._path(number))!r} is damaged; member {number} is trained again.",
+                f"{str(self._path(number))!r} is damaged, or is not of this fit and number; member "
+                f"{number} is trained again.",
                 CheckpointWarning,
                 stacklevel=2,
             )
@@ -239,21 +253,32 @@ class Checkpoint:
 
     def save(self, number: int, payload: bytes) -> None:
         """Keep a member."""
-        self._write(self._path(number), _MEMBER + sha256(payload).digest() + payload)
+        self._write(self._path(number), self._content_of(number, payload))
 
-    def _write(self, path: Path, content: bytes) -> None:
+    def _content_of(self, number: int, payload: bytes) -> bytes:
+        checksum = sha256(self._key + struct.pack("<Q", number) + payload).digest()
+        return _MEMBER + checksum + payload
+
+    def _write(self, path: Path, content: bytes, *, new: bool = False) -> None:
         temporary = None
         try:
             with tempfile.NamedTemporaryFile(
-                dir=self.folder, prefix=path.stem + "-", suffix=_TEMPORARY, delete=False
+                dir=self.folder, prefix=path.stem + "-", suffix=".tmp", delete=False
             ) as file:
                 temporary = Path(file.name)
                 file.write(content)
-            os.replace(temporary, path)
+                if path == self._manifest:  # without it all members would be lost
+                    file.flush()
+                    os.fsync(file.fileno())
+            if new:
+                os.link(temporary, path)  # fails if it is there, unlike replace
+                temporary.unlink()
+            else:
+                os.replace(temporary, path)
         except BaseException as failure:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
-            if isinstance(failure, OSError):
+            if isinstance(failure, OSError) and not isinstance(failure, FileExistsError):
                 raise self._error("cannot be written", failure) from failure
             raise
 

@@ -33,25 +33,46 @@ class ArrayDecoder:
 
 
 class FrameDecoder:
-    """Columns of a DataFrame from codes, each in its own dtype."""
+    """Columns of a DataFrame from codes, each in its own dtype.
+
+    The tables of values are made anew where it is loaded: what pandas holds cannot be stored by
+    skops.
+    """
 
     def __init__(self, frame: Any, positions: np.ndarray, domains: tuple[Domain, ...]):
+        self.names = [frame.columns[p] for p in positions]
+        self.described = [_describe(frame.dtypes.iloc[p], d) for p, d in
+                          zip(positions, domains, strict=True)]  # fmt: skip
+        self.domains = domains
+        self.all_columns = np.array_equal(positions, np.arange(frame.shape[1]))
+        self._make_tables()
+
+    def __getstate__(self) -> dict[str, Any]:
+        made = ("tables", "at_once")
+        return {name: value for name, value in vars(self).items() if name not in made}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._make_tables()
+
+    def _make_tables(self) -> None:
         self.tables = [
-            _frame_table(frame.columns[p], frame.dtypes.iloc[p], d)
-            for p, d in zip(positions, domains, strict=True)
+            _frame_table(name, described, domain)
+            for name, described, domain in zip(
+                self.names, self.described, self.domains, strict=True
+            )
         ]
         # All columns numbers of one kind: they are decoded at once.
         self.at_once = None
         dtypes = {table.dtype for table in self.tables}
-        if np.array_equal(positions, np.arange(frame.shape[1])) and len(dtypes) == 1:
+        if self.all_columns and len(dtypes) == 1:
             dtype = dtypes.pop()
             if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
-                self.at_once = ArrayDecoder(domains, dtype)
+                self.at_once = ArrayDecoder(self.domains, dtype)
 
     def dtypes(self) -> list[Any]:
         """Return what tells the dtypes, for a digest."""
-        dtypes = [table.dtype for table in self.tables]
-        return [[str(dtype), list(getattr(dtype, "categories", []))] for dtype in dtypes]
+        return self.described
 
     def column(self, codes: np.ndarray, j: int, index: Any) -> Any:
         """Return the Series of noisy column number `j`."""
@@ -61,14 +82,29 @@ class FrameDecoder:
         return pd.Series(table.take(codes), index=index, dtype=table.dtype)
 
 
-def _frame_table(name: Any, dtype: Any, domain: Domain) -> Any:
-    """Return the values of a domain, by code, as an array of a column's dtype."""
+def _describe(dtype: Any, domain: Domain) -> list[Any]:
+    """Return what a column's dtype can be made from again, without an object of pandas."""
     import pandas as pd
 
     if isinstance(dtype, np.dtype):
-        return domain.astype(member_dtype(dtype, (domain,)))
-    values = domain.tolist()
+        return ["numpy", member_dtype(dtype, (domain,)).str]
     if isinstance(dtype, pd.CategoricalDtype):
+        return ["category", dtype.categories.tolist(), bool(dtype.ordered)]
+    if isinstance(dtype, pd.StringDtype):
+        return ["string", str(dtype), dtype.storage]
+    return ["pandas", str(dtype)]
+
+
+def _frame_table(name: Any, described: list[Any], domain: Domain) -> Any:
+    """Return the values of a domain, by code, as an array of a column's dtype."""
+    import pandas as pd
+
+    values, kind = domain.tolist(), described[0]
+    dtype: Any = described[1]
+    if kind == "numpy":
+        return domain.astype(np.dtype(dtype))
+    if kind == "category":
+        dtype = pd.CategoricalDtype(described[1], ordered=described[2])
         codes = dtype.categories.get_indexer(values)
         if np.all(codes >= 0):
             return pd.Categorical.from_codes(codes, dtype=dtype)

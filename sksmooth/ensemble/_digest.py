@@ -26,16 +26,18 @@ from __future__ import annotations
 
 import copyreg
 import sys
+import sysconfig
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from enum import Enum
-from functools import partial, reduce
+from functools import lru_cache, partial, reduce
 from hashlib import sha256
 from importlib import import_module
 from math import isnan
+from pathlib import Path
 from reprlib import repr as short
 from struct import pack
-from types import CodeType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -64,9 +66,11 @@ def digest(obj: Any, *, code: bool = False) -> bytes:
         Most often a fitted estimator. Containers, numpy, scipy and pandas data, importable
         functions and classes, and whatever pickle could take apart may occur inside.
     code : bool, default=False
-        Whether functions and classes that a script or notebook defines, and functions that cannot
-        be imported, are told apart by what they do: their code, defaults and closures, not the
-        globals that they read. Code differs between versions of Python.
+        Whether functions and classes that a script or notebook defines, and those that cannot be
+        imported, are told apart by what they do: their code, defaults, closures, and the functions,
+        classes and plain values among the globals that they name; others by the version of their
+        package, or the file of a module that is not installed. Code differs between versions of
+        Python.
 
     Returns
     -------
@@ -104,6 +108,39 @@ def digest(obj: Any, *, code: bool = False) -> bytes:
 # Of a class: what changes with its place, or under use.
 _NO_CODE = {"__dict__", "__weakref__", "__module__", "__doc__", "__firstlineno__", "_abc_impl"}
 _NO_CODE |= {"__annotations__", "__static_attributes__", "__dataclass_params__"}
+
+
+# Values of global names that a function may read; others are modules, or too large to follow.
+_PLAIN = (bool, int, float, complex, str, bytes, tuple, frozenset, np.ndarray, np.generic)
+
+
+def _contents(cell: CellType) -> Any:
+    try:
+        return [cell.cell_contents]
+    except ValueError:  # not bound yet
+        return None
+
+
+def _global_names(code: CodeType) -> list[str]:
+    """Return the names that a function and those inside it may look up among globals."""
+    inner = [name for c in code.co_consts if isinstance(c, CodeType) for name in _global_names(c)]
+    return sorted({*code.co_names, *inner})
+
+
+@lru_cache(maxsize=256)
+def _source(module: str) -> bytes:
+    """Return what tells the present version of a module: of its package, or of its file."""
+    top = sys.modules.get(module.partition(".")[0])
+    path = getattr(sys.modules.get(module), "__file__", None)
+    if path is None or any(Path(path).is_relative_to(place) for place in _INSTALLED):
+        return str(getattr(top, "__version__", "")).encode()
+    try:
+        return sha256(Path(path).read_bytes()).digest()
+    except OSError:
+        return b"?"
+
+
+_INSTALLED = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")}
 
 
 def _code_parts(code: CodeType) -> tuple[Any, ...]:
@@ -297,7 +334,11 @@ class _Walk:
         if isinstance(obj, FunctionType):
             self.at(".__code__", _code_parts(obj.__code__))
             self.at(".__defaults__", (obj.__defaults__, obj.__kwdefaults__))
-            self.at(".__closure__", [cell.cell_contents for cell in obj.__closure__ or ()])
+            self.at(".__closure__", [_contents(cell) for cell in obj.__closure__ or ()])
+            for name in _global_names(obj.__code__):
+                value = obj.__globals__.get(name)
+                if getattr(value, "__module__", None) == "__main__" or isinstance(value, _PLAIN):
+                    self.at(f".__globals__[{name!r}]", value)
             return
         self.at(".__bases__", list(obj.__bases__))
         for name, value in sorted(vars(obj).items()):
@@ -313,6 +354,9 @@ class _Walk:
         encoded = self.names.get(id(obj))
         if encoded is None:
             encoded = self.names[id(obj)] = self.find(obj)
+            module = getattr(obj, "__module__", None)
+            if self.code and isinstance(module, str):
+                encoded = self.names[id(obj)] = encoded + b"v" + _source(module)
         self.hash.update(encoded)
 
     def find(self, obj: Any, name: str | None = None) -> bytes:

@@ -13,7 +13,7 @@ from ..confidence import anytime
 from ..confidence._levels import error_per_statement
 from ..exceptions import TooFewDrawsError
 from ..smoothing._bounds import TAIL_FLOOR
-from ._progress import FitProgress
+from ._progress import FitProgress, bar
 from ._votes import EnsembleVotes
 
 # The first look, and how much the ensemble grows from one to the next: looking costs little, and
@@ -52,28 +52,27 @@ def fit_until_settled(
         )
     if not isinstance(radius, numbers.Real) or not 0.0 <= float(radius) < math.inf:
         raise ValueError(f"radius must be a finite number of at least 0. Got {radius!r}.")
-    limit = ensemble.n_estimators
-    n_old = ensemble._n_kept()
+    limit, n_old = ensemble.n_estimators, ensemble._n_kept()
     target = max(n_old, min(_FIRST_LOOK, limit))
     features = data = None
-    progress = FitProgress(limit - n_old, ensemble.verbose)
-    while True:
-        ensemble._train(X, y, sample_weight, fit_params, n_old, target, progress)
-        if features is None:
-            features = ensemble._read(X_test)
-        new = ensemble._votes(features, lambda n: None, first=0 if data is None else n_old)
-        if data is None:
-            data = new
-        elif ensemble.voting == "hard":
-            data = data + new
-        else:
-            data = np.concatenate([data, new], axis=-1)
-        n_old = target
-        certified, refuted = _settled(ensemble, ensemble._wrap(data), float(radius), asked)
-        if np.all(certified | refuted) or target >= limit:
-            progress.bar.close()
-            return Settled(target, certified, refuted)
-        target = min(limit, max(target + 1, math.ceil(_GROWTH * target)))
+    with bar(limit - n_old, "fit", "member", ensemble.verbose) as shown:
+        progress = FitProgress(shown)
+        while True:
+            ensemble._train(X, y, sample_weight, fit_params, n_old, target, progress)
+            if features is None:
+                features = ensemble._read(X_test)
+            new = ensemble._votes(features, lambda n: None, first=0 if data is None else n_old)
+            if data is None:
+                data = new
+            elif ensemble.voting == "hard":
+                data = data + new
+            else:
+                data = np.concatenate([data, new], axis=-1)
+            n_old = target
+            certified, refuted = _settled(ensemble, ensemble._wrap(data), float(radius), asked)
+            if np.all(certified | refuted) or target >= limit:
+                return Settled(target, certified, refuted)
+            target = min(limit, max(target + 1, math.ceil(_GROWTH * target)))
 
 
 def _settled(

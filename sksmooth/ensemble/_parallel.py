@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pickle
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -34,10 +36,13 @@ def run_tasks(
     left = dict(enumerate(tasks))
     for restarts in range(_RESTARTS + 1):
         try:
-            for number, result in _answers(function, left, n_jobs):
+            for number, result, error in _answers(function, left, n_jobs):
                 del left[number]
+                if error is not None:
+                    break
                 yield number, result
-            return
+            else:
+                return
         except (BrokenProcessPool, CancelledError) as failure:
             if restarts == _RESTARTS:
                 raise LostWorkersError(
@@ -50,11 +55,13 @@ def run_tasks(
                 LostWorkersWarning,
                 stacklevel=2,
             )
+        else:
+            raise error
 
 
 def _answers(
     function: Callable[..., Any], left: dict[int, tuple[Any, ...]], n_jobs: int | None
-) -> Iterator[tuple[int, Any]]:
+) -> Iterator[tuple[int, Any, Exception | None]]:
     backend, _ = get_active_backend()
     if hasattr(backend, "client"):
         _check_cluster(backend.client)
@@ -90,6 +97,14 @@ def _check_versions(wanted: dict[str, str], found: dict[str, str]) -> None:
 
 def _answer(
     versions: dict[str, str], function: Callable[..., Any], number: int, *task: Any
-) -> tuple[int, Any]:
+) -> tuple[int, Any, Exception | None]:
     _check_versions(versions, _VERSIONS)
-    return number, function(*task)
+    try:
+        return number, function(*task), None
+    except Exception as failure:  # of the task's own: not to be taken for a worker's death
+        try:
+            pickle.loads(pickle.dumps(failure))
+            return number, None, failure
+        except Exception:
+            text = "".join(traceback.format_exception(failure))
+            return number, None, RuntimeError(f"A worker's error cannot be sent:\n{text}")

@@ -28,9 +28,8 @@ def bar(total: int, description: str, unit: str, verbose: Any) -> tqdm:
 class FitProgress:
     """A bar, and one task of scikit-learn's callbacks for each member."""
 
-    def __init__(self, n_members: int, verbose: Any, estimator: Any = None, context: Any = None):
-        self.bar = bar(n_members, "fit", "member", verbose)
-        self.estimator, self.context = estimator, context
+    def __init__(self, shown: tqdm, estimator: Any = None, context: Any = None):
+        self.bar, self.estimator, self.context = shown, estimator, context
 
     def update(self, n_members: int = 1) -> None:
         """So many members more are there."""
@@ -52,10 +51,7 @@ def fit_progress(estimator: Any, X: Any, y: Any, n_members: int, verbose: Any) -
     if hasattr(estimator, "_init_callback_context"):
         context = estimator._init_callback_context(max_subtasks=n_members)
         context.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
-    progress = FitProgress(n_members, verbose, estimator, context)
-    try:
-        yield progress
-    finally:
-        progress.bar.close()
+    with bar(n_members, "fit", "member", verbose) as shown:
+        yield FitProgress(shown, estimator, context)
     if context is not None:
         context.call_on_fit_task_end(estimator=estimator, X=X, y=y)

@@ -153,6 +153,11 @@ def collect_chunk(
                         votes[:, :, i] = _soft(learner, X, classes)
                     else:
                         labels = np.asarray(learner.predict(X)).reshape(-1)
+                        if labels.shape != (n_samples,):
+                            raise ValueError(
+                                f"predict must give one label for each of {n_samples} rows. Got "
+                                f"{labels.size}."
+                            )
                         role = votes[0] if (first + i) % _EVERY == 0 else votes[1]
                         for c in range(n_classes):  # a label that is none of them is for nobody
                             role[c] += labels == classes[c]

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,7 +103,7 @@ def test_a_fit_that_is_killed_ten_times_ends_with_the_same_files(tmp_path):
     script.write_text(SCRIPT)
     rng = np.random.default_rng(0)
     # Killed when so many members are there; sorted, as each goes on from the one before.
-    moments = np.sort(rng.integers(0, 95, 10))
+    moments = np.sort(rng.integers(0, 80, 10))
     pauses = ["no"] * 10
     pauses[2], pauses[5] = "writing", "writing"
     pauses[8] = "moving"
@@ -260,12 +261,19 @@ def test_other_versions_are_refused(tmp_path, monkeypatch):
         RABEnsembleClassifier(LogisticRegression(), **params).fit(X, y)
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "other"])
+@pytest.mark.parametrize(
+    "damage", ["flip", "truncate", "empty", "other", "another number", "another fit"]
+)
 def test_a_damaged_member_is_found_and_trained_again(tmp_path, damage):
     X, y = blobs()
     params = {"n_estimators": 6, "checkpoint_dir": tmp_path, "random_state": 0}
     model = RABEnsembleClassifier(LogisticRegression(), **params).fit(X, y)
     whole = members_of(tmp_path)
+    RABEnsembleClassifier(
+        LogisticRegression(), **{**params, "sigma": 2.0, "checkpoint_dir": tmp_path / "sigma"}
+    ).fit(X, y)
+    others = members_of(tmp_path / "sigma")
+    shutil.rmtree(tmp_path / "sigma")
     path = tmp_path / "member-000004.bin"
     content = path.read_bytes()
     middle = len(content) // 2
@@ -275,6 +283,8 @@ def test_a_damaged_member_is_found_and_trained_again(tmp_path, damage):
             "truncate": content[:-1],
             "empty": b"",
             "other": pickle.dumps({"not": "a member"}),
+            "another number": whole["member-000003.bin"],
+            "another fit": others["member-000004.bin"],
         }[damage]
     )
     with pytest.warns(CheckpointWarning, match="member 4 is trained again"):
@@ -336,6 +346,91 @@ def test_folders_that_are_not_ours_are_refused(tmp_path):
         RABEnsembleClassifier(Intervals(), checkpoint_dir=3).fit(X, y)
 
 
+def test_only_our_own_files_are_ever_removed(tmp_path):
+    X, y = blobs()
+    params = {"n_estimators": 3, "random_state": 0}
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "thesis.tmp").write_bytes(b"...")
+    with pytest.raises(CheckpointError, match="thesis.tmp"):
+        RABEnsembleClassifier(Intervals(), checkpoint_dir=tmp_path / "new", **params).fit(X, y)
+    model = RABEnsembleClassifier(Intervals(), checkpoint_dir=tmp_path / "kept", **params)
+    model.fit(X, y)
+    (tmp_path / "kept" / "folder.tmp").mkdir()
+    for name in ("thesis.tmp", "member.tmp", "member-000001-ab12.tmp"):
+        (tmp_path / "kept" / name).write_bytes(b"...")
+    model.fit(X, y)
+    left = {path.name for path in (tmp_path / "kept").glob("*.tmp")}
+    assert left == {"folder.tmp", "thesis.tmp", "member.tmp"}
+
+
+def test_two_fits_that_begin_in_one_folder_do_not_mix(tmp_path, monkeypatch):
+    """Both have found the folder empty: the second to write its manifest compares."""
+    from sksmooth.ensemble._checkpoint import Checkpoint
+
+    first = Checkpoint(tmp_path, {"sigma": 1}, [1])
+    second = Checkpoint(tmp_path, {"sigma": 2}, [1])
+    same = Checkpoint(tmp_path, {"sigma": 1}, [1])
+    first.begin([1])
+    monkeypatch.setattr(type(tmp_path), "exists", lambda path: False)
+    with pytest.raises(CheckpointError, match="differs in sigma"):
+        second.begin([1])
+    same.begin([1])
+    assert {path.name for path in tmp_path.iterdir()} == {"manifest.json"}
+
+
+CODE = """
+import sys
+from sklearn.tree import DecisionTreeClassifier
+from sksmooth import RABEnsembleClassifier
+{imports}
+
+DEPTH = {depth}
+
+def helper():
+    return {helper}
+
+class Mine(DecisionTreeClassifier):
+    def fit(self, X, y):
+        self.max_depth = DEPTH + helper() + {more}
+        return super().fit(X, y)
+
+RABEnsembleClassifier({base}, n_estimators=2, checkpoint_dir=sys.argv[1], random_state=0).fit(
+    [[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1]
+)
+"""
+SAME = {"imports": "", "depth": 1, "helper": 0, "more": 0, "base": "Mine()"}
+
+
+@pytest.mark.slow
+def test_code_that_was_changed_is_another_fit(tmp_path):
+    """Of a class of the script, of a global that it reads, of a helper, of a module beside it."""
+
+    def run(folder, **changes):
+        (tmp_path / "script.py").write_text(CODE.format(**{**SAME, **changes}))
+        command = [sys.executable, tmp_path / "script.py", tmp_path / folder]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert run("kept").returncode == 0 and run("kept").returncode == 0
+    for change in ({"depth": 2}, {"helper": 1}, {"more": 1}):
+        assert "differs in estimator" in run("kept", **change).stderr
+    module = tmp_path / "mine.py"
+    uses = {"imports": "import mine", "base": "mine.Other()"}
+    text = "from sklearn.tree import DecisionTreeClassifier\nclass Other(DecisionTreeClassifier):\n"
+    module.write_text(text + "    depth = 1\n")
+    assert run("other", **uses).returncode == 0 and run("other", **uses).returncode == 0
+    module.write_text(text + "    depth = 2\n")
+    assert "differs in estimator" in run("other", **uses).stderr
+
+
+def test_an_estimator_that_cannot_be_told_from_others_is_refused(tmp_path):
+    X, y = blobs()
+    base = DecisionTreeClassifier(random_state=np.random.mtrand._rand)
+    model = RABEnsembleClassifier(base, checkpoint_dir=tmp_path / "kept")
+    with pytest.raises(CheckpointError, match="can be told from others.*global generator"):
+        model.fit(X, y)
+    assert not (tmp_path / "kept").exists()
+
+
 class Unpicklable(Intervals):
     def fit(self, X, y):
         self.lock_ = threading.Lock()
@@ -366,7 +461,7 @@ def test_a_folder_can_grow_and_optional_stopping_is_noticed(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         RABEnsembleClassifier(base, n_estimators=20, **params).fit(X, y).certify(X)
-    for n in (30, 15):
+    for n in (30, 15, 20):
         model = RABEnsembleClassifier(base, n_estimators=n, **params).fit(X, y)
         with pytest.warns(OptionalStoppingWarning):
             model.certify(X)
@@ -376,9 +471,6 @@ def test_a_folder_can_grow_and_optional_stopping_is_noticed(tmp_path):
         assert_array_equal(
             model.certify(X).radii, plain.set_params(bound="anytime").certify(X).radii
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        RABEnsembleClassifier(base, n_estimators=20, **params).fit(X, y).certify(X)
     # Growth in the same process goes on in the folder.
     grown = RABEnsembleClassifier(base, n_estimators=20, warm_start=True, **params).fit(X, y)
     grown.set_params(n_estimators=32).fit(X, y)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import sklearn
 from numpy.testing import assert_array_equal
+from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
 from sklearn.ensemble import (
@@ -286,6 +287,18 @@ def test_growing_equals_training_at_once_and_needs_anytime():
         model.set_params(sigma=2.0).fit(X, y)
 
 
+def test_the_same_members_trained_anew_and_more_of_them_are_growth():
+    X, y, X_test, _ = iris()
+    model = RABEnsembleClassifier(GaussianNB(), n_estimators=12, random_state=0).fit(X, y)
+    model.fit(X, y).certify(X_test)
+    model.set_params(n_estimators=14).fit(X, y)
+    with pytest.warns(OptionalStoppingWarning):
+        model.certify(X_test)
+    with pytest.warns(OptionalStoppingWarning):  # still
+        model.fit(X, y).certify(X_test)
+    model.set_params(random_state=1).fit(X, y).certify(X_test)
+
+
 @pytest.mark.parametrize("kept", [None, lambda X: X], ids=["importable", "lambda"])
 def test_growing_notices_a_change_anywhere_in_the_base(kept):
     """Also of one entry of an array too long to be printed: all members have one distribution."""
@@ -383,7 +396,7 @@ def test_too_few_members_for_a_holdout_are_counted_in_members():
     enough = RABEnsembleClassifier(GaussianNB(), n_estimators=needed, **params).fit(X, y)
     assert np.any(enough.certify(X_test).radii > 0)
     with pytest.raises(TooFewDrawsError):
-        enough.set_params(n_estimators=needed - 1).fit(X, y).certify(X_test)
+        clone(enough).set_params(n_estimators=needed - 1).fit(X, y).certify(X_test)
 
 
 def test_a_single_label_of_several_classes_is_a_vote_for_it():

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import joblib
 import numpy as np
@@ -107,6 +108,44 @@ def test_a_learner_that_kills_every_worker_ends_with_an_error(tmp_path):
     ):
         model.fit(X, y)
     assert not hasattr(model, "estimators_")
+
+
+class OddError(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+class Raiser(ClassifierMixin, BaseEstimator):
+    """Raises when it predicts."""
+
+    def __init__(self, kind="odd"):
+        self.kind = kind
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        if self.kind == "odd":
+            raise OddError(1, 2)
+        if self.kind == "broken":
+            raise BrokenProcessPool("the learner's own")
+        return self.classes_[:1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        ("odd", RuntimeError, "OddError: 1 and 2"),
+        ("broken", BrokenProcessPool, "the learner's own"),
+        ("short", ValueError, "one label for each of 40 rows"),
+    ],
+)
+def test_errors_of_learners_are_not_taken_for_dead_workers(kind, error, message):
+    X, y = blobs()
+    model = RABEnsembleClassifier(Raiser(kind), n_estimators=12, n_jobs=2, random_state=0)
+    with pytest.raises(error, match=message):
+        model.fit(X, y).predict(X)
 
 
 @pytest.mark.parametrize("module", ["_votes", "_training"])
