@@ -51,7 +51,9 @@ class DiscreteEnsembleClassifier(NoisyEnsemble):
     ----------
     estimator : classifier
         Classifier or pipeline with `fit` and `predict`, cloned for each member. Its `fit` may use
-        all that it is given: the certificate holds for any training algorithm.
+        all that it is given: the certificate holds for any training algorithm. Noise can remove a
+        category from a member's training rows and put it into its test inputs: an encoder inside
+        needs ``handle_unknown="ignore"`` or all categories named.
     n_estimators : int, default=1000
         Number of members. At the default level not even a unanimous vote is certified with less
         than 11.
@@ -98,7 +100,7 @@ class DiscreteEnsembleClassifier(NoisyEnsemble):
         Folder in which each member is kept as it ends: empty, new, or that of an earlier fit with
         the same data and parameters, which then goes on where it stopped. Members are pickles: use
         folders that nobody else can write to. With ``random_state=None`` the seeds of the folder
-        are taken, if it has some. One fit at a time may use it.
+        are taken, if it has some.
     n_jobs : int, default=None
         Number of processes that train and vote, with one inner thread each. It changes the time,
         never the answer.

@@ -112,7 +112,7 @@ class RABEnsembleClassifier(NoisyEnsemble):
         Folder in which each member is kept as it ends: empty, new, or that of an earlier fit with
         the same data and parameters, which then goes on where it stopped. Members are pickles: use
         folders that nobody else can write to. With ``random_state=None`` the seeds of the folder
-        are taken, if it has some. One fit at a time may use it.
+        are taken, if it has some.
     n_jobs : int, default=None
         Number of processes that train and vote, with one inner thread each. It changes the time,
         never the answer.
