@@ -304,6 +304,7 @@ class NoisyEnsemble(
         )
         described = {
             "class": type(self).__name__,
+            "mode": "sequential",  # members are trained one by one
             "estimator": _code_digest(estimator, needed=self.checkpoint_dir is not None),
             "noise": _code_digest((noise.features, noise.smoothing, noise.labels)),
             "test_noise": noise.test,
