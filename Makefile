@@ -91,7 +91,7 @@ test-says:
 
 .PHONY: test-floor
 test-floor: $(VENV)/floor/.installed ## doctests and core tests on the oldest supported dependencies
-	$(THREADS) $(VENV)/floor/bin/python -m pytest --doctest-modules sksmooth
+	$(THREADS) $(VENV)/floor/bin/python -m pytest $(PARALLEL) --doctest-modules sksmooth
 	$(THREADS) $(VENV)/floor/bin/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 .PHONY: lint
@@ -105,7 +105,7 @@ types: $(VENV)/test/.installed ## mypy (strict on the maths layer)
 
 .PHONY: doctest
 doctest: $(VENV)/test/.installed ## the examples in docstrings
-	$(THREADS) $(VENV)/test/bin/python -m pytest --doctest-modules sksmooth
+	$(THREADS) $(VENV)/test/bin/python -m pytest $(PARALLEL) --doctest-modules sksmooth
 
 .PHONY: pytest
 pytest: $(VENV)/test/.installed ## the tests alone, e.g. ARGS="tests/smoothing -m 'not slow'"

@@ -240,7 +240,11 @@ def _reseed(words: np.ndarray) -> None:
     number = int.from_bytes(words[4:_GLOBAL_WORDS].tobytes(), sys.byteorder)
     random.seed(number)
     if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(number % 2**64)
+        # Not torch.manual_seed, which asks for every kind of device, a third of a millisecond.
+        torch = sys.modules["torch"]
+        torch.default_generator.manual_seed(number % 2**63)
+        if torch.version.cuda is not None:
+            torch.cuda.manual_seed_all(number % 2**63)
 
 
 def portable(member: Member) -> Member:

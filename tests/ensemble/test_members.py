@@ -329,6 +329,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_classes_and_functions_of_a_script_have_the_same_digest_in_workers(tmp_path):
     path = tmp_path / "script.py"
     path.write_text(SCRIPT)
