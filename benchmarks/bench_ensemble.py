@@ -93,9 +93,10 @@ def settled(X, y, n_members):
                 most = known.n_estimators
             if share == 1.0:
                 break
+        needed = f"more than {n_members}" if most is None else most
         print(
-            f"radius {radius}: 90 of 100 rows settled with {most} members instead of {n_members}; "
-            f"with {known.n_estimators}, {known.certified.sum()} certified, {known.refuted.sum()} "
+            f"radius {radius}: 90 of 100 rows are settled with {needed} members; with "
+            f"{known.n_estimators}, {known.certified.sum()} certified and {known.refuted.sum()} "
             "refuted"
         )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -369,6 +370,7 @@ def _from_scores(
     return p_a, tail_a, p_b
 
 
+@lru_cache(maxsize=1024)
 def _certifies_unanimous(n: int, setting: _Setting, *, soft: bool) -> bool:
     """Whether n unanimous votes, of full score if they are soft, are certifiable."""
     if n < setting.rule.least_draws:

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -118,13 +119,17 @@ class Recipe(Sized):
         """Number of columns that get noise."""
         return self.features.values.shape[1]
 
+    @cached_property
+    def _one_label(self) -> bool:
+        return bool(np.all(self.labels == self.labels[0]))
+
     def _learner(self, labels: np.ndarray, seeds: np.ndarray) -> tuple[Any, dict[str, Any]]:
         """Return an untrained learner, and what its `fit` takes beside X and y."""
-        if np.all(labels == labels[0]):
+        if self._one_label if labels is self.labels else np.all(labels == labels[0]):
             # One class only, which many classifiers refuse: a vote for that class.
             return DummyClassifier(strategy="most_frequent"), {}
         # Copies: what one member does to them in place must not reach the next.
-        params = copy.deepcopy(self.fit_params)
+        params = copy.deepcopy(self.fit_params) if self.fit_params else {}
         learner = clone(self.estimator)
         randomize(learner, self.random_states, seeds)
         return learner, params

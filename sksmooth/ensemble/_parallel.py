@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import sklearn
 from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
+from threadpoolctl import ThreadpoolController
 
 from .._version import __version__
 from ..exceptions import LostWorkersError, LostWorkersWarning
@@ -23,6 +26,17 @@ from ..exceptions import LostWorkersError, LostWorkersWarning
 _RESTARTS = 3
 
 _VERSIONS = {"sksmooth": __version__, "scikit-learn": sklearn.__version__, "numpy": np.__version__}
+
+
+def one_thread() -> Any:
+    """Return a context in which BLAS and OpenMP use one thread."""
+    return _controller(len(sys.modules)).limit(limits=1)
+
+
+@lru_cache(maxsize=1)
+def _controller(n_modules: int) -> ThreadpoolController:
+    # Looking for the libraries takes milliseconds; an import may bring another one.
+    return ThreadpoolController()
 
 
 def run_tasks(

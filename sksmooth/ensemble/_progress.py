@@ -48,7 +48,7 @@ class FitProgress:
 def fit_progress(estimator: Any, X: Any, y: Any, n_members: int, verbose: Any) -> Iterator[Any]:
     """Yield the progress of a `fit` that trains so many members."""
     context = None
-    if hasattr(estimator, "_init_callback_context"):
+    if hasattr(estimator, "_skl_callbacks") or hasattr(estimator, "_parent_callback_ctx"):
         context = estimator._init_callback_context(max_subtasks=n_members)
         context.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
     with bar(n_members, "fit", "member", verbose) as shown:

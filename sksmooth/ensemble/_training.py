@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.utils._param_validation import InvalidParameterError
-from threadpoolctl import threadpool_limits
 
 from ._checkpoint import Checkpoint, pack, unpack
 from ._members import Member, Recipe, global_generators, portable
-from ._parallel import run_tasks
+from ._parallel import one_thread, run_tasks
 from ._progress import FitProgress
 
 # Members per task are chosen so that a task takes about this long (seconds): the cost of handing
@@ -90,7 +89,7 @@ def _trained(
                     store.save(first + i, result)
                 yield i, result if store is None else unpack(result)
         return
-    with threadpool_limits(limits=1):  # once: it takes milliseconds
+    with one_thread():
         for chunk in chunks:
             with global_generators() as reseed:
                 for i in chunk:
@@ -103,7 +102,7 @@ def _trained(
 def _first_trained(recipe: Recipe, seed: np.ndarray) -> tuple[Member, bool]:
     """Return a trained member, and whether it drew from torch's global generator."""
     loaded = "torch" in sys.modules
-    with threadpool_limits(limits=1), global_generators() as reseed:
+    with one_thread(), global_generators() as reseed:
         member = recipe.train(seed, reseed)
         if "torch" not in sys.modules:
             return member, False
@@ -124,6 +123,6 @@ def train_chunk(recipe: Recipe, seeds: np.ndarray, uses_torch: bool, packed: boo
     if uses_torch:
         import_module("torch")  # before members are trained: a generator that is not there yet
         # cannot be seeded
-    with threadpool_limits(limits=1), global_generators() as reseed:
+    with one_thread(), global_generators() as reseed:
         members = [portable(recipe.train(seed, reseed)) for seed in seeds]
         return [pack(member) for member in members] if packed else members

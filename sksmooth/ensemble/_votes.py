@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
-from threadpoolctl import threadpool_limits
 
 from ._features import Features
 from ._noise import FeatureNoise
-from ._parallel import run_tasks
+from ._parallel import one_thread, run_tasks
 
 # With correction="holdout" every tenth member chooses the class, the others bound its probability.
 # The role depends on the member's number alone.
@@ -144,7 +143,7 @@ def collect_chunk(
     shape = (n_samples, n_classes, len(learners)) if soft else (2, n_classes, n_samples)
     votes = np.zeros(shape, dtype=np.float64 if soft else np.int64)
     shifted_inputs = noise.shifting(features)
-    with threadpool_limits(limits=1):
+    with one_thread():
         for i, learner in enumerate(learners):
             if learner is not None:  # else it counts as drawn and votes for nobody
                 X = shifted_inputs(test_vectors[i])

@@ -568,6 +568,7 @@ def test_torch_networks():
         digest([torch.zeros(2, dtype=torch.bfloat16)])
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same_digests(tmp_path):
     states = {name: fitted(name) for name in MODELS}
     states["sets"] = [{f"key {i}" for i in range(50)}, frozenset(range(50)), Marked("abcdef")]

@@ -196,6 +196,7 @@ def test_rows_do_not_depend_on_each_other():
         assert_array_equal(model.predict_proba(X_test[i : i + 1])[0], whole[i])
 
 
+@pytest.mark.slow
 def test_jobs_pickles_and_copies_answer_alike():
     X, y, X_test, _ = mixed()
     model = DiscreteEnsembleClassifier(
@@ -294,6 +295,7 @@ def test_noise_on_test_inputs_does_not_look_at_the_member():
 # --- kept votes, growth, failures -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_kept_votes_growth_and_settling():
     X, y, X_test, _ = mixed()
     perturb = ("train_features", "train_labels")
@@ -545,6 +547,7 @@ def test_bad_input():
         model.fit(cars, np.zeros(120))
 
 
+@pytest.mark.slow
 def test_labels_alone_need_no_categories():
     rng = np.random.default_rng(0)
     y = np.arange(60) % 2

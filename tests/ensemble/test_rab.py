@@ -422,6 +422,7 @@ def test_growing_notices_another_grid():
         model.set_params(grid=None, columns=[0, 1]).fit(X, y)
 
 
+@pytest.mark.slow
 def test_training_until_a_radius_is_settled():
     X, y, X_test, _ = iris()
     params = {"sigma": 0.3, "bound": "anytime", "random_state": 0}
@@ -442,6 +443,7 @@ def test_training_until_a_radius_is_settled():
         model.set_params(bound="anytime").fit_until_settled(X, y, sure, radius=-1.0)
 
 
+@pytest.mark.slow
 def test_rows_are_refuted_when_their_vote_is_known_to_be_too_weak():
     """P(class 0) = 0.7: a radius of sigma, 0.84 in p_a, is out of reach."""
     from scipy.stats import norm
@@ -455,6 +457,7 @@ def test_rows_are_refuted_when_their_vote_is_known_to_be_too_weak():
 # --- inputs ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_data_frames_reach_members_as_they_are_but_for_the_noise():
     X, y, X_test, _ = iris()
     colour = np.array(["red", "green", "blue"])

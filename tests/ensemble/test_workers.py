@@ -133,6 +133,7 @@ class Raiser(ClassifierMixin, BaseEstimator):
         return self.classes_[:1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
     [
@@ -148,6 +149,7 @@ def test_errors_of_learners_are_not_taken_for_dead_workers(kind, error, message)
         model.fit(X, y).predict(X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["_votes", "_training"])
 def test_tasks_that_end_in_another_order_change_nothing(monkeypatch, module):
     """Soft votes are bounded in the order of the seeds, and the last to finish comes first here."""
