@@ -70,7 +70,7 @@ def linear(weights, bias=0.0):
 def smoothed(base, n_features=1, n_classes=2, **params):
     """Return the smoothed classifier of a trained base."""
     params = {"random_state": 0, **params}
-    if not isinstance(base, LogisticRegression):
+    if isinstance(base, (Cuts, Parity, Recoding)):
         base.fit(None, None)
     model = RandomizedSmoothingClassifier(FrozenEstimator(base), **params)
     y = np.arange(n_classes)
