@@ -111,7 +111,7 @@ def convolutions(n_draws):
 def early_stopping(folder, n_draws):
     try:
         data = fetch_mnist(classes=(0, 1), folder=folder)
-        X, y, name = data.data / 255.0, data.target, "MNIST 0 and 1"
+        X, y, name = data.data, data.target, "MNIST 0 and 1"
     except DatasetError:
         rng = np.random.default_rng(0)
         y = np.arange(2000) % 2
