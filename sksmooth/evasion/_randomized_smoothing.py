@@ -127,7 +127,8 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         is trained. A torch module is used as it is trained: a copy, in evaluation mode, answers
         with its greatest output, output k being the k-th of the sorted training labels. `predict`
         must draw nothing, and its answer for a row must not depend on other rows. skorch nets see
-        float32 features and the numbers of classes as labels.
+        float32 features and the numbers of classes as labels; what is random in their training
+        comes from torch's own generator, which is not seeded here.
     noise : {"gaussian", "uniform", "categorical"}, default="gaussian"
         Noise on test inputs, for radii in the l2 norm, the l1 norm, or in the number of changed
         values. With "categorical" every feature is a category: its domain is the set of values
