@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from . import confidence as confidence
     from . import datasets as datasets
     from . import ensemble as ensemble
+    from . import evasion as evasion
     from . import exceptions as exceptions
     from . import linear_model as linear_model
     from . import metrics as metrics
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ._trusted import trusted_types as trusted_types
     from .ensemble import DiscreteEnsembleClassifier as DiscreteEnsembleClassifier
     from .ensemble import RABEnsembleClassifier as RABEnsembleClassifier
+    from .evasion import RandomizedSmoothingClassifier as RandomizedSmoothingClassifier
     from .linear_model import LabelFlipRidgeClassifier as LabelFlipRidgeClassifier
     from .neighbors import SmoothedKNNClassifier as SmoothedKNNClassifier
 
@@ -40,6 +42,7 @@ _HOME = {
     "DiscreteEnsembleClassifier": "ensemble",
     "LabelFlipRidgeClassifier": "linear_model",
     "RABEnsembleClassifier": "ensemble",
+    "RandomizedSmoothingClassifier": "evasion",
     "SmoothedKNNClassifier": "neighbors",
     "ThreatModel": "_certified",
     "certify": "_certified",
@@ -51,6 +54,7 @@ _SUBMODULES = (
     "confidence",
     "datasets",
     "ensemble",
+    "evasion",
     "exceptions",
     "linear_model",
     "metrics",

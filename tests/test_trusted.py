@@ -22,6 +22,7 @@ from sksmooth import (
     DiscreteEnsembleClassifier,
     LabelFlipRidgeClassifier,
     RABEnsembleClassifier,
+    RandomizedSmoothingClassifier,
     SmoothedKNNClassifier,
     _certified,
     trusted_types,
@@ -41,6 +42,12 @@ MODELS = {
     ),
     "joint": RABEnsembleClassifier(
         LogisticRegression(), q=0.1, sigma=[1.0, 2.0], grid=2.0**-20, n_estimators=12
+    ),
+    "evasion": RandomizedSmoothingClassifier(
+        LogisticRegression(), noise="uniform", sigma=[1.0, 2.0], n_estimation=500
+    ),
+    "categories": RandomizedSmoothingClassifier(
+        DecisionTreeClassifier(max_depth=2), noise="categorical", q=0.01, n_estimation=500
     ),
 }
 

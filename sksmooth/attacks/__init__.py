@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ._influence import influence_label_flips
 from ._label_flips import worst_label_flips
+from ._pgd import pgd_attack
 from ._poison import poison
 from ._triggers import (
     blending_trigger,
@@ -19,6 +20,7 @@ __all__ = [
     "influence_label_flips",
     "one_feature_trigger",
     "one_pixel_trigger",
+    "pgd_attack",
     "poison",
     "worst_label_flips",
 ]

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Noise on test inputs, in blocks that serve all rows: how each kind is drawn and applied.
+
+Each class here is one kind of noise. A block holds so many draws; the noisy copies of a row are a
+function of the row and of the block alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..smoothing._categorical import draw_shifts
+from ..smoothing._grid import on_grid
+
+# Draws of the first two blocks, and of the largest: early stopping looks at the end of each. A
+# block of this size makes a call of the base's `predict` long beside what calling it costs, and
+# with 784 features still fits into a cache of 8 MB.
+_FIRST_BLOCK, _LARGEST_BLOCK = 64, 1024
+
+# The streams of one estimator, all children of its entropy.
+TRAINING, LEARNER, SELECTION, ESTIMATION = range(4)
+
+
+def stream(entropy: np.ndarray, *key: int) -> np.random.SeedSequence:
+    """Return the stream of this key; two different keys have independent ones."""
+    return np.random.SeedSequence([int(w) for w in entropy], spawn_key=key)
+
+
+def generator(source: np.random.SeedSequence) -> np.random.Generator:
+    """Return the generator of a stream; SFC64 draws normal numbers a fifth faster than PCG64."""
+    return np.random.Generator(np.random.SFC64(source))
+
+
+def block_sizes(n_draws: int) -> Iterator[int]:
+    """Yield the sizes of the blocks that make up so many draws.
+
+    Block number k has the same stream and, but for the last, the same size for every `n_draws`,
+    `batch_size` and `n_jobs`.
+    """
+    size, left, k = _FIRST_BLOCK, n_draws, 0
+    while left > 0:
+        yield min(size, left)
+        left, k = left - size, k + 1
+        if k > 1:
+            size = min(2 * size, _LARGEST_BLOCK)
+
+
+class Draws(Protocol):
+    """What a row goes through; rows are as `training` and `noisy` take them."""
+
+    def training(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return one noisy copy of each row, as the base sees it."""
+
+    def block(self, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+        """Return the noise of so many draws, one per row of the block."""
+
+    def noisy(self, row: np.ndarray, block: np.ndarray) -> np.ndarray:
+        """Return the noisy copies of a row, as the base sees them."""
+
+
+@dataclass(frozen=True)
+class AdditiveDraws:
+    """Additive noise on every feature, on a grid or not.
+
+    `law` is the noise of the theorem. Its draws are multiplied by `scale`: one standard deviation
+    per feature where the law is that of features in units of sigma. With a grid, rows are on it.
+    """
+
+    law: Any
+    n_features: int
+    scale: np.ndarray | None = None
+    grid: float | None = None
+
+    def training(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the rows, each with noise of its own."""
+        return rows + self.block(len(rows), rng)
+
+    def block(self, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+        """Return noise in float64."""
+        noise = self.law.draw(np.zeros((n_draws, self.n_features)), rng)
+        if self.scale is not None:
+            noise *= self.scale
+        if self.grid is not None:
+            noise = on_grid(noise, self.grid, "the noise")
+        return noise
+
+    def noisy(self, row: np.ndarray, block: np.ndarray) -> np.ndarray:
+        """Return the row plus each of the draws."""
+        return row + block
+
+
+@dataclass(frozen=True)
+class CategoricalDraws:
+    """Categorical noise on codes; the base sees the values that they stand for.
+
+    A code keeps its value with probability ``1 - q``, or is shifted by 1 to K - 1 modulo the size
+    K of its column's domain: any other value is equally likely. Domains of one value have no noise.
+    """
+
+    q: float
+    domains: tuple[np.ndarray, ...]
+
+    @cached_property
+    def _sizes(self) -> np.ndarray:
+        return np.array([d.size for d in self.domains])
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        return np.concatenate(self.domains)
+
+    @cached_property
+    def _offsets(self) -> np.ndarray:
+        return np.cumsum([0, *self._sizes[:-1]])
+
+    def training(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the rows, each with noise of its own."""
+        return self.noisy(rows, self.block(len(rows), rng))
+
+    def block(self, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+        """Return shifts, 0 where a value is kept."""
+        (columns,) = np.nonzero(self._sizes > 1)
+        where, shift = draw_shifts((n_draws, columns.size), self.q, self._sizes[columns], rng)
+        shifts = np.zeros((n_draws, self._sizes.size), dtype=np.int64)
+        shifts[where // columns.size, columns[where % columns.size]] = shift
+        return shifts
+
+    def noisy(self, row: np.ndarray, block: np.ndarray) -> np.ndarray:
+        """Return the values of the shifted codes."""
+        return self._table[(row + block) % self._sizes + self._offsets]

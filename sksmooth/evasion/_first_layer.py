@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: BSD-3-Clause
+r"""Bases whose first layer is dense: additive noise is drawn where that layer puts it.
+
+A dense layer sends ``x + z`` to ``x W + z W + b``. The noise of one block goes through W once for
+all rows, and each row only adds its own ``x W + b``. Gaussian noise need not even be drawn as `z`:
+with the QR decomposition ``diag(sigma) W = Q R``, ``z W`` is normal with covariance ``R^T R``, that
+is, has the distribution of ``z' R`` with as many standard normal numbers z' as R has rows, the
+lesser of the numbers of inputs and outputs. R exists for any W, of any rank. In real arithmetic the
+votes have the same distribution as those for noisy inputs.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model._base import LinearClassifierMixin  # it has no public name
+from sklearn.neural_network import MLPClassifier
+from sklearn.neural_network._base import ACTIVATIONS  # what MLPClassifier itself applies
+
+from ..smoothing import GaussianNoise
+from ._draws import AdditiveDraws
+from ._voting import is_module, is_skorch, module_votes, unfrozen
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A dense first layer of weights (n_features, n_outputs), and all that comes after it.
+
+    `rest` takes the layer's outputs, which it may overwrite, and returns numbers of classes.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    rest: Callable[[np.ndarray], np.ndarray]
+
+
+class FirstLayerBallot:
+    """The noisy outputs of the first layer go through the rest of the base."""
+
+    def __init__(self, dense: Dense, draws: AdditiveDraws):
+        self.dense, self.draws = dense, draws
+        self.factor: np.ndarray | None = None
+        if isinstance(draws.law, GaussianNoise):
+            sigma = np.asarray(draws.law.sigma)
+            scaled = dense.weights * (sigma[:, np.newaxis] if sigma.ndim else sigma)
+            self.factor = np.asarray(np.linalg.qr(scaled, mode="r"))
+
+    def prepare(self, row: np.ndarray) -> np.ndarray:
+        """Return the layer's outputs for a row without noise."""
+        return row @ self.dense.weights + self.dense.bias
+
+    def block(self, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+        """Return noise of the layer's outputs."""
+        if self.factor is None:
+            return self.draws.block(n_draws, rng) @ self.dense.weights
+        return rng.standard_normal((n_draws, self.factor.shape[0])) @ self.factor
+
+    def votes(self, row: np.ndarray, block: np.ndarray) -> np.ndarray:
+        """Return the votes."""
+        return self.dense.rest(block + row)
+
+
+def dense_first_layer(base: Any, classes: np.ndarray) -> Dense | None:
+    """Return the first layer of a base that is known to begin with a dense one, else None.
+
+    Known are scikit-learn's linear classifiers and `MLPClassifier`, and `torch.nn.Sequential`
+    whose first module is `torch.nn.Linear`, itself or in a skorch classifier. Nothing that may
+    override what these do is taken for one of them.
+    """
+    base = unfrozen(base)
+    if is_module(base):
+        return _sequential(base, classes.size)
+    if is_skorch(base):
+        return _net(base, classes.size)
+    if not np.array_equal(getattr(base, "classes_", ()), classes):
+        return None
+    if isinstance(base, LinearClassifierMixin):
+        return _linear(base)
+    return _perceptron(base) if type(base) is MLPClassifier else None
+
+
+def _linear(base: Any) -> Dense | None:
+    own = all(
+        getattr(type(base), name) is getattr(LinearClassifierMixin, name)
+        for name in ("predict", "decision_function")
+    )
+    if not own or not isinstance(base.coef_, np.ndarray):  # sparsify() makes it sparse
+        return None
+    weights = np.ascontiguousarray(np.atleast_2d(base.coef_).T, dtype=np.float64)
+    bias = np.broadcast_to(np.asarray(base.intercept_, dtype=np.float64), weights.shape[1:])
+    return Dense(weights, bias, choose)
+
+
+def choose(scores: np.ndarray) -> np.ndarray:
+    """Return the class of the greatest score; of one score, whether it is above 0."""
+    if scores.shape[1] == 1:
+        return (scores[:, 0] > 0.0).view(np.int8)
+    return scores.argmax(axis=1)
+
+
+def _perceptron(base: MLPClassifier) -> Dense | None:
+    if base.coefs_[-1].shape[1] not in (1 if base.classes_.size == 2 else base.classes_.size,):
+        return None
+    layers = [
+        (np.asarray(w, dtype=np.float64), np.asarray(b, dtype=np.float64))
+        for w, b in zip(base.coefs_, base.intercepts_, strict=True)
+    ]
+    rest = _LayersAfter(base.activation, tuple(layers[1:]))
+    return Dense(*layers[0], rest)
+
+
+@dataclass(frozen=True)
+class _LayersAfter:
+    """The rest of a perceptron; the last activation keeps the order of the scores."""
+
+    activation: str
+    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+    def __call__(self, outputs: np.ndarray) -> np.ndarray:
+        for weights, bias in self.layers:
+            ACTIVATIONS[self.activation](outputs)  # in place
+            outputs = outputs @ weights
+            outputs += bias
+        return choose(outputs)
+
+
+def _net(net: Any, n_classes: int) -> Dense | None:
+    classifier = sys.modules["skorch"].NeuralNetClassifier
+    # What comes between the module and its argmax must keep the order of the outputs.
+    plain = all(
+        getattr(type(net), name) is getattr(classifier, name)
+        for name in ("predict", "predict_proba", "infer", "forward_iter", "evaluation_step")
+    )
+    known = isinstance(net.predict_nonlinearity, str) and net.predict_nonlinearity == "auto"
+    if not plain or not (known or net.predict_nonlinearity is None):
+        return None
+    return _sequential(net.module_, n_classes, one_output=False)
+
+
+def _sequential(module: Any, n_classes: int, *, one_output: bool = True) -> Dense | None:
+    torch = sys.modules["torch"]
+    if type(module) is not torch.nn.Sequential or len(module) == 0:
+        return None
+    first = module[0]
+    hooked = any(
+        m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in (module, first)
+    )
+    if type(first) is not torch.nn.Linear or hooked:
+        return None
+    weights = first.weight.detach().to("cpu", torch.float64).numpy().T
+    bias = np.zeros(weights.shape[1])
+    if first.bias is not None:
+        bias = first.bias.detach().to("cpu", torch.float64).numpy()
+    # A copy: evaluation mode is not to be forced upon the caller's module.
+    rest = copy.deepcopy(module[1:]).eval()
+    after = _ModulesAfter(rest, n_classes, one_output, first.weight)
+    return Dense(np.ascontiguousarray(weights), bias, after)
+
+
+class _ModulesAfter:
+    """The rest of a torch module, in the first layer's precision and on its device."""
+
+    def __init__(self, rest: Any, n_classes: int, one_output: bool, like: Any):
+        self.rest, self.n_classes, self.one_output = rest, n_classes, one_output
+        self.dtype, self.device = like.dtype, like.device
+
+    def __call__(self, outputs: np.ndarray) -> np.ndarray:
+        torch = sys.modules["torch"]
+        inputs = torch.as_tensor(outputs, dtype=self.dtype, device=self.device)
+        return module_votes(self.rest, inputs, self.n_classes, one_output=self.one_output)

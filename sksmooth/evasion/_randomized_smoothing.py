@@ -1,0 +1,652 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Any classifier, smoothed by noise on the test input and certified by the vote (Cohen et al.)."""
+
+from __future__ import annotations
+
+import copy
+import math
+import numbers
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    MetaEstimatorMixin,
+    _fit_context,  # scikit-learn's documented way to declared validation
+    clone,
+)
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    has_fit_parameter,
+    validate_data,
+)
+from tqdm.auto import tqdm
+
+from .._certified import (
+    CertifiedBounds,
+    CertifiedClassifierMixin,
+    CertifiedPrediction,
+    ThreatModel,
+    subtract_from_radii,
+)
+from ..confidence import probability_bounds
+from ..confidence._levels import error_per_statement
+from ..confidence._rank import check_enough_for_a_winner, winner_is_verified
+from ..smoothing import GaussianNoise, MixedCategoricalNoise, UniformNoise
+from ..smoothing._grid import (
+    check_grid_fits,
+    checked_grid,
+    l1_grid_charge,
+    l2_grid_charge,
+    on_grid,
+)
+from ._draws import (
+    LEARNER,
+    SELECTION,
+    TRAINING,
+    AdditiveDraws,
+    CategoricalDraws,
+    generator,
+    stream,
+)
+from ._estimation import Estimate, estimate, estimate_until
+from ._first_layer import FirstLayerBallot, dense_first_layer
+from ._voting import (
+    Ballot,
+    InputBallot,
+    class_predictor,
+    count_votes,
+    is_module,
+    is_skorch,
+    numbered_blocks,
+    unfrozen,
+)
+
+# Test inputs beyond it could leave the range of floats once noise is added.
+_LARGEST = 1e300
+
+
+class AbstainingPrediction(NamedTuple):
+    """What `predict_with_abstention` returns.
+
+    Attributes
+    ----------
+    y_pred : ndarray of shape (n_samples,)
+        What `predict` returns.
+    abstained : ndarray of bool of shape (n_samples,)
+        Rows of which it is not known, at the confidence level, that `y_pred` is the answer of the
+        smoothed classifier.
+
+    Examples
+    --------
+    >>> from sksmooth.evasion import AbstainingPrediction
+    >>> y_pred, abstained = AbstainingPrediction(["ham", "spam"], [False, True])
+    >>> abstained
+    [False, True]
+    """
+
+    y_pred: np.ndarray
+    abstained: np.ndarray
+
+
+class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+    r"""Any classifier, certified against changes of the test input by randomized smoothing.
+
+    The smoothed classifier answers, for an input, with the class that a base classifier gives most
+    often to noisy copies of it (Cohen et al. [1]_). `fit` trains the base on noisy training rows,
+    or wraps a trained one; `predict` is a vote of `n_selection` noisy copies. `certify` returns
+    with each prediction a radius, from `n_estimation` further copies: the smoothed classifier, the
+    vote of *infinitely many*, gives this class to every input at a distance of at most the radius.
+    With Gaussian noise the distance is l2,
+
+    .. math:: \|\delta\|_2 \le r < \frac{\sigma}{2}
+        \left(\Phi^{-1}(p_A) - \Phi^{-1}(p_B)\right)
+
+    (Theorem 1 of [1]_), with uniform noise l1, with categorical noise the number of changed values.
+    It holds for any base classifier that is a fixed function of its input.
+
+    Each row's statement holds with probability at least `confidence_level` over the draw of the
+    noise: inputs and `random_state` are to be chosen without a look at it. All rows see the same
+    noise, which is drawn anew by each `fit` only. So a row's answer depends on no other row, and
+    the statements for several rows are dependent.
+
+    Covered are changes of the test input, in all features: not changes of the training data, which
+    are taken as they are, not preprocessing outside (give the whole pipeline as `estimator`
+    instead, or give one sigma per feature).
+
+    Parameters
+    ----------
+    estimator : classifier or torch.nn.Module
+        The base. A classifier with `fit` and `predict`, such as a scikit-learn estimator, a
+        pipeline or a skorch net, is cloned and trained; in a ``FrozenEstimator`` it is used as it
+        is trained. A torch module is used as it is trained: a copy, in evaluation mode, answers
+        with its greatest output, output k being the k-th of the sorted training labels. `predict`
+        must draw nothing, and its answer for a row must not depend on other rows. skorch nets see
+        float32 features and the numbers of classes as labels; what is random in their training
+        comes from torch's own generator, which is not seeded here.
+    noise : {"gaussian", "uniform", "categorical"}, default="gaussian"
+        Noise on test inputs, for radii in the l2 norm, the l1 norm, or in the number of changed
+        values. With "categorical" every feature is a category: its domain is the set of values
+        that it has in training, and a test input must keep to it.
+    sigma : float or array-like of shape (n_features,), default=0.5
+        Standard deviation of Gaussian or uniform noise, in feature units; finite and above 0. With
+        one value per feature radii are in units of sigma (the norm of ``delta / sigma``): the safe
+        way to scale features. Not used with categorical noise.
+    q : float in [0, (K - 1) / K), default=0.0
+        With categorical noise, and above 0 only there: probability that a value is replaced by one
+        of the K - 1 others of its domain; K is the smallest domain with at least two values.
+    grid : float, default=None
+        A power of two. If given, inputs and noise are rounded to its multiples, which makes the
+        certificate sound for floating-point noise too; ``grid * sqrt(n_features)`` (Gaussian) or
+        ``grid * n_features`` (uniform) is charged against radii.
+    n_selection : int, default=100
+        Number of draws that choose the class.
+    n_estimation : int, default=100_000
+        Number of further draws that bound its probability, or the most of them where `certify` is
+        asked for a radius.
+    confidence_level : float in (0, 1), default=0.999
+        Level of each statement.
+    two_sided : bool, default=False
+        Whether the other classes are bounded by their own votes, at half of the error. Worth it
+        with three classes or more, where the top class has not nearly all votes.
+    n_statements : int, default=1
+        Number of test inputs whose statements shall hold together.
+    batch_size : int, default=None
+        Most noisy copies that the base gets at once; if None, 1,024. Noise does not depend on it.
+        The votes of a base do only where its own rounding depends on how many rows it gets.
+    n_jobs : int, default=None
+        Number of processes that vote. It changes the time, never the answer.
+    random_state : int, RandomState instance or None, default=None
+        Seed of all noise, and of the base's parameters ``random_state`` where they are None.
+    verbose : int, default=0
+        Above 0, show progress bars.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes, sorted.
+    estimator_ : object
+        The trained base.
+    noise_ : GaussianNoise, UniformNoise or MixedCategoricalNoise
+        The smoothing noise, in units of sigma where `sigma` is an array.
+    categories_ : list of ndarray
+        With categorical noise, each feature's domain.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, where `X` had string column names.
+    threat_model_ : ThreatModel
+        What the certificates are about.
+
+    Notes
+    -----
+    Where the base begins with a dense layer (scikit-learn's linear classifiers, `MLPClassifier`,
+    ``torch.nn.Sequential`` with ``Linear`` first, also in a skorch classifier) and no grid is
+    asked for, noise is drawn where that layer puts it, in its outputs: the votes have the same
+    distribution, at a fraction of the time.
+
+    References
+    ----------
+    .. [1] J. Cohen, E. Rosenfeld, J. Z. Kolter, "Certified Adversarial Robustness via Randomized
+       Smoothing", ICML 2019, sections 3.1 and 3.2.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sksmooth import RandomizedSmoothingClassifier
+    >>> X = [[float(i)] for i in range(20)] + [[50.0 + i] for i in range(20)]
+    >>> y = ["ham"] * 20 + ["spam"] * 20
+    >>> model = RandomizedSmoothingClassifier(
+    ...     LogisticRegression(), sigma=5.0, n_estimation=10_000, random_state=0
+    ... ).fit(X, y)
+    >>> y_pred, radii = model.certify([[25.0], [60.0]])
+    >>> print(y_pred, [f"{r:.1f}" for r in radii])
+    ['ham' 'spam'] ['8.3', '16.0']
+
+    Whether a change of up to 4 is withstood takes far fewer draws:
+
+    >>> model.certify([[25.0], [60.0]], radius=4.0).radii >= 4.0
+    array([ True,  True])
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "estimator": [
+            HasMethods(["fit", "predict", "get_params", "set_params"]),
+            HasMethods(["forward", "state_dict"]),
+        ],
+        "noise": [StrOptions({"gaussian", "uniform", "categorical"})],
+        "sigma": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "q": [Interval(Real, 0, 1, closed="left")],
+        "grid": [None, Interval(Real, 0, None, closed="neither")],
+        "n_selection": [Interval(Integral, 1, None, closed="left")],
+        "n_estimation": [Interval(Integral, 1, None, closed="left")],
+        "confidence_level": [Interval(Real, 0, 1, closed="neither")],
+        "two_sided": ["boolean"],
+        "n_statements": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [None, Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [None, Integral],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        noise="gaussian",
+        sigma=0.5,
+        q=0.0,
+        grid=None,
+        n_selection=100,
+        n_estimation=100_000,
+        confidence_level=0.999,
+        two_sided=False,
+        n_statements=1,
+        batch_size=None,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimator = estimator
+        self.noise = noise
+        self.sigma = sigma
+        self.q = q
+        self.grid = grid
+        self.n_selection = n_selection
+        self.n_estimation = n_estimation
+        self.confidence_level = confidence_level
+        self.two_sided = two_sided
+        self.n_statements = n_statements
+        self.batch_size = batch_size
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # --- training ---------------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, sample_weight=None):
+        """Train the base on noisy copies of the training rows, one of each.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training features: finite numbers, or categories of any kind with categorical noise. A
+            base that is already trained ignores them, but for their number.
+        y : array-like of shape (n_samples,)
+            Training labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, passed to the base.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are not as described.
+        """
+        X, y = self._validated(X, y, reset=True)
+        check_classification_targets(y)
+        classes, codes = np.unique(y, return_inverse=True)
+        draws, noise = self._new_noise(X)
+        rows = self._rows_of(X, draws)
+        random_state = check_random_state(self.random_state)
+        entropy = random_state.randint(0, 2**32, size=4, dtype=np.uint32)
+        params = {}
+        if sample_weight is not None:
+            params["sample_weight"] = self._checked_weight(sample_weight, X)
+        base, classes = self._trained(rows, draws, y, classes, codes, entropy, params)
+        self.estimator_, self.classes_, self.noise_ = base, classes, noise
+        self._draws, self._entropy = draws, entropy
+        if isinstance(draws, CategoricalDraws):
+            self.categories_ = list(draws.domains)
+        else:
+            self.__dict__.pop("categories_", None)
+        return self
+
+    def _trained(self, rows, draws, y, classes, codes, entropy, params) -> tuple[Any, np.ndarray]:
+        """Return the trained base, and the classes that it can name."""
+        if classes.size < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least 2 classes. Got 1 class: "
+                f"{classes.tolist()[0]!r}."
+            )
+        if is_module(self.estimator):
+            return copy.deepcopy(self.estimator).eval(), classes
+        base = clone(self.estimator)
+        _seed_what_has_no_seed(base, stream(entropy, LEARNER))
+        noisy = draws.training(rows, generator(stream(entropy, TRAINING)))
+        if is_skorch(base):
+            base.fit(noisy.astype(np.float32), codes.astype(np.int64), **params)
+            return base, classes
+        base.fit(noisy, y, **params)
+        return base, np.unique(getattr(base, "classes_", classes))
+
+    def _checked_weight(self, sample_weight, X) -> np.ndarray:
+        if not has_fit_parameter(unfrozen(self.estimator), "sample_weight"):
+            raise ValueError(
+                f"sample_weight cannot be passed on: {type(self.estimator).__name__}.fit does not "
+                "take it."
+            )
+        return _check_sample_weight(sample_weight, X, dtype=np.float64)
+
+    # --- noise ------------------------------------------------------------------------------------
+
+    def _new_noise(self, X) -> tuple[Any, Any]:
+        """Return how inputs get their noise, and the noise that radii are computed from."""
+        if self.noise != "categorical":
+            if self.q > 0:
+                raise ValueError(
+                    f"q > 0 goes with noise='categorical'. Got q={self.q!r} with "
+                    f"noise={self.noise!r}."
+                )
+            return self._additive_noise(X.shape[1])
+        if self.grid is not None:
+            raise ValueError(f"grid must be None with noise='categorical'. Got {self.grid!r}.")
+        domains = tuple(np.unique(column) for column in X.T)
+        sizes = tuple(int(d.size) for d in domains if d.size > 1)
+        if not sizes:
+            raise ValueError("X must have a column with at least 2 values for categorical noise.")
+        noise = MixedCategoricalNoise(float(self.q), sizes, None)  # checks q
+        return CategoricalDraws(noise.q, domains), noise
+
+    def _additive_noise(self, n_features: int) -> tuple[AdditiveDraws, Any]:
+        try:
+            sigma = np.asarray(self.sigma, dtype=np.float64)
+        except (TypeError, ValueError) as failure:
+            raise ValueError(
+                f"sigma must be a number or a list of numbers. Got {self.sigma!r}."
+            ) from failure
+        if sigma.ndim and sigma.shape != (n_features,):
+            raise ValueError(
+                f"sigma must be a number or of shape ({n_features},), one value per feature. Got "
+                f"shape {sigma.shape}."
+            )
+        # 1e-100..1e100: its inverse and the squares of scaled features stay finite numbers.
+        if not np.all((sigma >= 1e-100) & (sigma <= 1e100)):
+            raise ValueError(
+                f"sigma must be positive and finite (from 1e-100 to 1e100). Got {self.sigma!r}."
+            )
+        grid = None if self.grid is None else checked_grid(self.grid)
+        if grid is not None:
+            check_grid_fits(grid, sigma)
+        noise: Any
+        if self.noise == "uniform":
+            scale = None if sigma.ndim == 0 else sigma
+            noise = UniformNoise(math.sqrt(12.0) * (float(sigma) if scale is None else 1.0))
+            return AdditiveDraws(noise, n_features, scale, grid), noise
+        noise = GaussianNoise(float(sigma) if sigma.ndim == 0 else tuple(sigma.tolist()))
+        return AdditiveDraws(noise, n_features, None, grid), noise
+
+    def _validated(self, X, y=None, *, reset: bool) -> Any:
+        """Check X, and y in `fit`."""
+        kind: Any = np.float64
+        if self.noise == "categorical" if reset else isinstance(self._draws, CategoricalDraws):
+            kind = None
+        if reset:
+            return validate_data(self, X, y, dtype=kind, order="C")
+        return validate_data(self, X, dtype=kind, order="C", reset=False)
+
+    @staticmethod
+    def _rows_of(X: np.ndarray, draws: Any) -> np.ndarray:
+        """Return rows as the noise takes them: codes, or values, on the grid if there is one."""
+        if isinstance(draws, CategoricalDraws):
+            return _codes(X, draws.domains)
+        if np.any(np.abs(X) > _LARGEST):
+            raise ValueError(
+                "X must not contain infinity or values beyond 1e300. Got "
+                f"{float(np.max(np.abs(X))):g}."
+            )
+        return X if draws.grid is None else on_grid(X, draws.grid)
+
+    # --- votes ------------------------------------------------------------------------------------
+
+    def _read(self, X) -> np.ndarray:
+        check_is_fitted(self)
+        self._validate_params()
+        return self._rows_of(self._validated(X, reset=False), self._draws)
+
+    def _ballot(self) -> Ballot:
+        draws = self._draws
+        if isinstance(draws, AdditiveDraws) and draws.grid is None:
+            dense = dense_first_layer(self.estimator_, self.classes_)
+            if dense is not None:
+                return FirstLayerBallot(dense, draws)
+        predict = class_predictor(self.estimator_, self.classes_)
+        return InputBallot(draws, predict, self.batch_size)
+
+    def _selection(self, rows: np.ndarray, ballot: Ballot) -> np.ndarray:
+        blocks = numbered_blocks(self.n_selection)
+        return count_votes(ballot, rows, self.classes_.size, blocks, self._entropy, SELECTION)
+
+    def predict(self, X):
+        """Return the class with most votes of `n_selection` noisy copies.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Test inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels of `classes_`; ties go to the first one. Nothing here abstains; see
+            `predict_with_abstention` and `certify`.
+        """
+        rows = self._read(X)
+        return self.classes_[self._selection(rows, self._ballot()).argmax(axis=1)]
+
+    def predict_proba(self, X):
+        """Return each class's share of the votes of `n_selection` noisy copies.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Test inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Estimates of the smoothed probabilities, not bounds, in the order of `classes_`.
+        """
+        rows = self._read(X)
+        counts = self._selection(rows, self._ballot()).astype(np.float64)
+        cast = counts.sum(axis=1, keepdims=True)
+        shares = counts / np.where(cast > 0.0, cast, 1.0)
+        return np.where(cast > 0.0, shares, 1.0 / self.classes_.size)
+
+    def predict_with_abstention(self, X) -> AbstainingPrediction:
+        """Return predictions, and which of them are not known to be the smoothed classifier's.
+
+        PREDICT of [1]_ (section 3.2.1, Proposition 1), on the `n_selection` draws of `predict`:
+        with probability at least `confidence_level` (for each row, or for `n_statements` rows
+        together) a row abstains, or no class is more probable under the noise than `y_pred`.
+        Nothing is said about other inputs nearby; that is `certify`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Test inputs.
+
+        Returns
+        -------
+        AbstainingPrediction
+            Named tuple ``(y_pred, abstained)``. `y_pred` is what `predict` returns, where it
+            abstains too.
+
+        Raises
+        ------
+        TooFewDrawsError
+            If not even unanimous votes of `n_selection` draws would do; says how many are needed.
+        """
+        rows = self._read(X)
+        error = error_per_statement(self.confidence_level, self.n_statements)
+        setting = f"confidence_level={self.confidence_level!r}, n_statements={self.n_statements}"
+        check_enough_for_a_winner(self.n_selection, error=error, setting=setting)
+        counts = self._selection(rows, self._ballot())
+        y_pred = self.classes_[counts.argmax(axis=1)]
+        return AbstainingPrediction(y_pred, ~winner_is_verified(counts, error=error))
+
+    # --- certificates -----------------------------------------------------------------------------
+
+    @property
+    def threat_model_(self) -> ThreatModel:
+        """What the certificates are about, at the level that `certify` uses."""
+        if not hasattr(self, "noise_"):
+            raise AttributeError("threat_model_ is there once the estimator is fitted.")
+        norm, unit = "l2", "feature units"
+        if isinstance(self.noise_, MixedCategoricalNoise):
+            norm, unit = "l0", "changed values"
+        else:
+            norm = "l1" if isinstance(self.noise_, UniformNoise) else "l2"
+            if np.ndim(self._scale):
+                unit = "units of sigma"
+        return ThreatModel(
+            norm=norm,
+            target=("test_features",),
+            unit=unit,
+            exact=False,
+            confidence_level=float(self.confidence_level),
+            n_statements=int(self.n_statements),
+        )
+
+    @property
+    def _scale(self) -> Any:
+        """The standard deviations, an array where there is one per feature."""
+        scale = self._draws.scale
+        return scale if scale is not None else getattr(self._draws.law, "sigma", 1.0)
+
+    def certify(
+        self, X, *, radius=None, return_bounds=False
+    ) -> CertifiedPrediction | CertifiedBounds:
+        """Return predictions and how much the test input may change before they do.
+
+        Without `radius` this is CERTIFY of [1]_: `n_selection` draws choose the class,
+        `n_estimation` others bound its probability, by Clopper-Pearson. With it, a row's draws end
+        as soon as the answer at that radius is known, which takes far fewer where the vote is clear
+        either way: the bound is then a confidence sequence, valid however often one looks, and the
+        radius returned is the one that it gives when the draws end. It is certified as any other,
+        and usually smaller than what all draws give.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Test inputs.
+        radius : float, at least 0, default=None
+            The radius asked for: a row is certified there iff its radius in the answer is at least
+            this. Each row's draws end when it is; when, by the same sequence, it cannot be; or
+            after `n_estimation` draws.
+        return_bounds : bool, default=False
+            Whether to return bounds on the vote's probabilities too.
+
+        Returns
+        -------
+        CertifiedPrediction ``(y_pred, radii)`` or CertifiedBounds ``(y_pred, radii, p_a, p_b)``
+            `y_pred` is what `predict` returns. `radii`, an ndarray of shape (n_samples,), of int64
+            with categorical noise and of float64 otherwise: the smoothed classifier gives this
+            class to every input within the radius; -1 is abstention: not even to this one. `p_a` is
+            a lower bound on the probability of the predicted class, `p_b` an upper bound on that of
+            any other.
+
+        Raises
+        ------
+        TooFewDrawsError
+            If not even unanimous votes would be certified; says how many draws are needed.
+        ValueError
+            If `X` or `radius` is not as described.
+        NotFittedError
+            If the estimator is not fitted.
+        """
+        found = self._estimate(X, radius)
+        radii = self._radii(found.tail_a, found.p_b)
+        return self._certificate(found.top, radii, found.tail_a, found.p_b, return_bounds)
+
+    def _estimate(self, X, radius) -> Estimate:
+        rows = self._read(X)
+        if radius is not None and not (
+            isinstance(radius, numbers.Real) and 0.0 <= float(radius) < math.inf
+        ):
+            raise ValueError(
+                f"radius must be None or a finite number of at least 0. Got {radius!r}."
+            )
+        ballot = self._ballot()
+        selection = self._selection(rows, ballot)
+        total = self.n_estimation * len(rows)
+        with tqdm(total=total, desc="certify", unit="draw", disable=not self.verbose) as progress:
+            if radius is None:
+                return estimate(self, ballot, rows, selection, progress.update)
+            return estimate_until(self, ballot, rows, selection, float(radius), progress.update)
+
+    def _bounds(self, selection, counts, n_drawn, bound: str) -> Any:
+        """Bounds on the vote's probabilities from disjoint draws; the first ones chose."""
+        return probability_bounds(
+            (selection, counts),
+            n_drawn=n_drawn,
+            bound=bound,
+            confidence_level=self.confidence_level,
+            correction="holdout",
+            two_sided=self.two_sided,
+            n_statements=self.n_statements,
+        )
+
+    def _radii(self, tail_a: np.ndarray, p_b: np.ndarray) -> np.ndarray:
+        # Counts repeat: each pair of bounds needs its radius once.
+        pairs, row = np.unique(np.column_stack([tail_a, p_b]), axis=0, return_inverse=True)
+        tail, rival = pairs[:, 0], pairs[:, 1]
+        more = {}
+        if isinstance(self.noise_, MixedCategoricalNoise):
+            more = {"n_coordinates": np.size(self.noise_.n_feature_values)}
+        radii = self.noise_.radius(1.0 - tail, rival, tail_a=tail, **more)
+        if getattr(self._draws, "grid", None) is not None:
+            radii = subtract_from_radii(radii, np.asarray(self._grid_charge()))
+        return radii[row.reshape(-1)]
+
+    def _grid_charge(self) -> float:
+        scale = self._scale
+        weights = 1.0 / np.asarray(scale) if np.ndim(scale) else np.ones(self.n_features_in_)
+        charge = l1_grid_charge if isinstance(self.noise_, UniformNoise) else l2_grid_charge
+        return charge(self._draws.grid, 1, weights)
+
+
+def _seed_what_has_no_seed(base: Any, source: np.random.SeedSequence) -> None:
+    """Set parameters ``random_state`` that are None, nested ones too, from a stream of their own.
+
+    The noise that certifies has other streams: a base that could foresee it would void the
+    certificate.
+    """
+    params = base.get_params(deep=True)
+    names = sorted(
+        name
+        for name, value in params.items()
+        if value is None and (name == "random_state" or name.endswith("__random_state"))
+    )
+    words = source.generate_state(max(len(names), 1), np.uint32)
+    if names:
+        base.set_params(**{n: int(w >> 1) for n, w in zip(names, words, strict=False)})
+
+
+def _codes(X: np.ndarray, domains: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Return the position of each value in its column's domain."""
+    codes = np.empty(X.shape, dtype=np.int64)
+    for j, domain in enumerate(domains):
+        found = np.searchsorted(domain, X[:, j])
+        found[found == domain.size] = 0
+        unknown = domain[found] != X[:, j]
+        if np.any(unknown):
+            row = int(np.argmax(unknown))
+            shown = domain[:12].tolist()
+            raise ValueError(
+                f"X must hold values that its columns have in fit: the certificate speaks of "
+                f"changes within them. Got {X[row, j]!r} in row {row}, column {j}, which has "
+                f"{domain.size} values, {shown!r}{' ...' if domain.size > 12 else ''}."
+            )
+        codes[:, j] = found
+    return codes

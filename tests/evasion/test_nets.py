@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""torch modules and skorch nets as bases."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.frozen import FrozenEstimator
+
+from sksmooth import RandomizedSmoothingClassifier
+from sksmooth.evasion._draws import ESTIMATION
+from sksmooth.evasion._first_layer import FirstLayerBallot, dense_first_layer
+from sksmooth.evasion._voting import InputBallot, class_predictor, count_votes, numbered_blocks
+
+from ._bases import linear, smoothed
+
+torch = pytest.importorskip("torch")
+skorch = pytest.importorskip("skorch")
+
+
+def iris():
+    X, y = load_iris(return_X_y=True)
+    order = np.random.default_rng(0).permutation(150)
+    return X[order[:120]], y[order[:120]], X[order[120:]], y[order[120:]]
+
+
+def net(n_outputs=3):
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(8),
+        torch.nn.Linear(8, n_outputs),
+    )  # fmt: skip
+
+
+def skorch_net():
+    return skorch.NeuralNetClassifier(
+        net(), criterion=torch.nn.CrossEntropyLoss, max_epochs=60, lr=0.1, batch_size=16,
+        train_split=None, verbose=0,
+    )  # fmt: skip
+
+
+def test_a_linear_module_has_the_radii_of_the_linear_classifier():
+    weights, bias = np.array([1.0, -2.0, 0.5]), 0.25
+    module = torch.nn.Sequential(torch.nn.Linear(3, 1))
+    with torch.no_grad():
+        module[0].weight.copy_(torch.as_tensor(weights)[None])
+        module[0].bias.fill_(bias)
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    model = RandomizedSmoothingClassifier(module, random_state=0, n_estimation=20_000)
+    result = model.fit(X, np.arange(20) % 2).certify(X)
+    other = smoothed(linear(weights, bias), 3, n_estimation=20_000).certify(X)
+    distance = np.abs(X @ weights + bias) / np.linalg.norm(weights)
+    assert np.sum(result.radii > distance) <= 2
+    near = (distance > 0.1) & (distance < 1.0)
+    assert near.sum() > 5
+    assert_array_equal(result.y_pred[near], other.y_pred[near])
+    np.testing.assert_allclose(result.radii[near], other.radii[near], atol=0.05)
+
+
+def test_a_module_is_copied_and_votes_in_evaluation_mode():
+    """Dropout draws at every call in training mode; batch norm mixes rows there."""
+    X, y, X_test, _ = iris()
+    module = net().train()
+    before = copy.deepcopy(module.state_dict())
+    model = RandomizedSmoothingClassifier(module, n_estimation=2000, random_state=0).fit(X, y)
+    whole = model.certify(X_test)
+    assert all(m.training for m in module.modules())
+    assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
+    assert_array_equal(model.certify(X_test).radii, whole.radii)
+    assert model.certify(X_test[[3]]).radii[0] == whole.radii[3]
+    assert isinstance(clone(model).estimator, torch.nn.Module)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_noise_behind_the_first_layer_gives_the_votes_of_noisy_inputs(wrapped):
+    X, y, X_test, _ = iris()
+    base = net().eval()
+    if wrapped:
+        base = FrozenEstimator(skorch_net().fit(X.astype(np.float32), y.astype(np.int64)))
+    model = RandomizedSmoothingClassifier(base, noise="uniform", random_state=0).fit(X, y)
+    first = FirstLayerBallot(dense_first_layer(model.estimator_, model.classes_), model._draws)
+    inputs = InputBallot(model._draws, class_predictor(model.estimator_, model.classes_), None)
+    assert type(model._ballot()) is FirstLayerBallot
+    counts = [
+        count_votes(b, X_test[:5], 3, numbered_blocks(3000), model._entropy, ESTIMATION)
+        for b in (first, inputs)
+    ]
+    # The same draws; of 3,000 votes a few may differ by rounding in float32.
+    assert np.abs(counts[0] - counts[1]).max() <= 2
+    assert counts[0].min() < 3000 and np.unique(counts[0]).size > 5
+
+
+def test_a_skorch_net_is_trained_on_any_labels():
+    X, y, X_test, y_test = iris()
+    names = np.array(["setosa", "versicolor", "virginica"])
+    base = skorch_net()
+    model = RandomizedSmoothingClassifier(base, sigma=0.3, n_estimation=3000, random_state=0)
+    model.fit(X, names[y])
+    y_pred, radii = model.certify(X_test)
+    assert_array_equal(y_pred, model.predict(X_test))
+    assert np.mean(y_pred == names[y_test]) > 0.8 and np.mean(radii > 0) > 0.6
+    assert not base.initialized_
+    assert_array_equal(model.certify(X_test).radii, radii)
+
+
+def test_modules_that_are_not_known_get_noisy_inputs():
+    X, y, X_test, _ = iris()
+
+    class Own(torch.nn.Sequential):
+        def forward(self, inputs):
+            return -super().forward(inputs)
+
+    hooked = net().eval()
+    hooked[0].register_forward_hook(lambda module, args, output: -output)
+    second = torch.nn.Sequential(torch.nn.Flatten(), net())
+    for module in (Own(*net()), hooked, second, net()[0:0]):
+        assert dense_first_layer(module, np.arange(3)) is None
+    model = RandomizedSmoothingClassifier(hooked, n_estimation=1000, random_state=0).fit(X, y)
+    assert np.any(model.predict_proba(X_test) > 0.5)
+
+
+def test_a_module_with_other_outputs_than_classes_is_refused():
+    X, y, *_ = iris()
+    for module in (net(2), torch.nn.Sequential(torch.nn.Flatten(), net(5))):
+        model = RandomizedSmoothingClassifier(module, random_state=0).fit(X, y)
+        with pytest.raises(ValueError, match="one output for each of 3 classes"):
+            model.predict(X)
