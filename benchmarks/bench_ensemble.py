@@ -77,6 +77,29 @@ def voting(X, y, name, base, n_members, n_pairs, goal):
     ratio, a, b = pairs(lambda: model.certify(X_test), bare, n_pairs)
     each = 1e3 * b / n_members
     print(f"certify, {name} ({each:.2f} ms a predict): {a:.2f} s, ratio {ratio:.3f} ({goal})")
+    inside = median(share_in_predict(type(base), lambda: model.certify(X_test)) for _ in range(7))
+    print(
+        f"  of its own calls of predict, on inputs with noise: {1.0 / inside:.3f} times their time"
+    )
+
+
+def share_in_predict(kind, action):
+    """Return which share of the time of `action` is spent in `predict` of a class."""
+    spent, predict = [0.0], kind.predict
+
+    def timed(self, X):
+        started = time.perf_counter()
+        try:
+            return predict(self, X)
+        finally:
+            spent[0] += time.perf_counter() - started
+
+    kind.predict = timed
+    try:
+        whole = seconds(action)
+    finally:
+        kind.predict = predict
+    return spent[0] / whole
 
 
 def settled(X, y, n_members):
