@@ -62,7 +62,7 @@ def test_a_pipeline_on_mixed_data_is_certified_for_its_numbers_and_labels(adult)
     result = model.certify(X_test, n_flips=[0, 1])
     accuracy = np.mean(result.y_pred == y_test)
     assert accuracy > np.mean(y_test == "<=50K") + 0.03
-    assert np.mean(result.radii[:, 0] > 0.5) > 0.5 and np.mean(result.radii[:, 1] >= 0) > 0.3
+    assert np.mean(result.radii[:, 0] > 0.5) > 0.4 and np.mean(result.radii[:, 1] >= 0) > 0.3
     assert model.threat_model_.unit == "units of sigma of 5 columns next to n_flips changed labels"
     # Words decide too, and are as they were.
     swapped = X_test.assign(**{"marital-status": "Never-married"})

@@ -277,7 +277,7 @@ def test_no_attack_inside_the_radius_certifies_another_class(kind, capsys):
     q, perturb = ATTACKS[kind]
     params = {"q": q, "perturb": perturb, "categories": [-1, 0, 1], "confidence_level": 0.99}
     clean, *poisoned = (
-        DiscreteEnsembleClassifier(GaussianNB(), n_estimators=200, random_state=seed, **params)
+        DiscreteEnsembleClassifier(GaussianNB(), n_estimators=400, random_state=seed, **params)
         for seed in range(3)
     )
     before = clean.fit(X, y).certify(X_test)
