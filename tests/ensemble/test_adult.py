@@ -36,11 +36,11 @@ def adult():
     path = Path(folder or "") / "adult" / "adult.data.gz"
     if not folder or not path.is_file():
         pytest.skip("needs adult/adult.data.gz in the folder named by SKSMOOTH_DATA")
-    frame = pd.read_csv(path, names=NAMES, sep=", ", engine="python", na_values="?", nrows=800)
+    frame = pd.read_csv(path, names=NAMES, sep=", ", engine="python", na_values="?", nrows=1300)
     X, y = frame.drop(columns=["income", "fnlwgt"]), frame["income"]
     for name in ("capital-gain", "capital-loss"):
         X[name] = np.log1p(X[name])
-    return X[:600], y[:600], X[600:], y[600:].to_numpy()
+    return X[:1000], y[:1000], X[1000:], y[1000:].to_numpy()
 
 
 def pipeline(learner):
