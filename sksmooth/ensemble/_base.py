@@ -202,14 +202,14 @@ class NoisyEnsemble(
         names = ("n_features_in_", "feature_names_in_")
         before = {name: self.__dict__[name] for name in names if name in self.__dict__}
         try:
-            return self._train_anew(X, y, sample_weight, fit_params, n_old, n_all, progress)
+            return self._train_checked(X, y, sample_weight, fit_params, n_old, n_all, progress)
         except BaseException:
             for name in names:
                 self.__dict__.pop(name, None)
             self.__dict__.update(before)
             raise
 
-    def _train_anew(self, X, y, sample_weight, fit_params, n_old, n_all, progress: FitProgress):
+    def _train_checked(self, X, y, sample_weight, fit_params, n_old, n_all, progress: FitProgress):
         recipe, described, settled = self._recipe(X, y, sample_weight, fit_params, grows=n_old > 0)
         if n_old > n_all:
             raise ValueError(

@@ -92,7 +92,8 @@ def _settled(
     n_drawn: Any = votes.n_drawn
     share = 0.5 if ensemble.two_sided else 1.0
     p_a = anytime((totals[:, -1], n_drawn), error=share * error, side="upper")
-    tail_a = np.maximum(1.0 - p_a, TAIL_FLOOR)
+    # Down, where 1 - p_a rounds: a row is refuted only if the best that could be true is too small.
+    tail_a = np.maximum(np.nextafter(1.0 - p_a, 0.0), TAIL_FLOOR)
     p_b = tail_a
     if ensemble.two_sided:
         share = 0.5 / (totals.shape[1] - 1)

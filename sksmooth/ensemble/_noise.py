@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..smoothing._additive import Additive
 from ..smoothing._categorical import draw_shifts
-from ..smoothing._grid import on_grid
 from ._coded import CodedFeatures, code_dtype
 from ._features import Features
 
@@ -37,35 +37,18 @@ class FeatureNoise(Protocol):
         """Return a function from a member's test vector to the test inputs that it sees."""
 
 
-@dataclass(frozen=True)
-class AdditiveNoise:
-    """Additive noise on the columns that get it: how it is drawn, on a grid or not.
-
-    `law` is the noise of the theorem. Its draws are multiplied by `scale`: one standard deviation
-    per feature where the law is that of features in units of sigma.
-    """
-
-    law: Any
-    scale: np.ndarray | None = None
-    grid: float | None = None
+class AdditiveNoise(Additive):
+    """Additive noise: on training values anew, on test inputs as one vector."""
 
     def noisy(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return a noisy copy of `values`, which are on the grid if there is one."""
         if self.scale is None and self.grid is None:
             return self.law.draw(values, rng)
-        return values + self._draw(values.shape, rng)
-
-    def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        noise = self.law.draw(np.zeros(shape), rng)
-        if self.scale is not None:
-            noise *= self.scale
-        if self.grid is not None:
-            noise = on_grid(noise, self.grid, "the noise")
-        return noise
+        return values + self.draw(values.shape, rng)
 
     def test_vector(self, n_columns: int, rng: np.random.Generator) -> np.ndarray:
         """Return what is added to each test input."""
-        return self._draw((n_columns,), rng)
+        return self.draw((n_columns,), rng)
 
     def no_test_vector(self, n_columns: int) -> np.ndarray:
         """Return zeros."""

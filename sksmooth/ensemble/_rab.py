@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from numbers import Real
 from typing import Any
 
@@ -17,8 +16,9 @@ from .._certified import (
     check_n_poisoned,
     subtract_from_radii,
 )
-from ..smoothing import CategoricalNoise, GaussianNoise, JointNoise, UniformNoise
-from ..smoothing._grid import check_grid_fits, checked_grid, l1_grid_charge, l2_grid_charge
+from ..smoothing import CategoricalNoise, JointNoise, UniformNoise
+from ..smoothing._additive import additive_parts
+from ..smoothing._grid import checked_grid
 from ._base import EnsembleNoise, NoisyEnsemble
 from ._features import NumberReader
 from ._growth import Settled, fit_until_settled
@@ -236,45 +236,19 @@ class RABEnsembleClassifier(NoisyEnsemble):
         return None if self.grid is None else checked_grid(self.grid)
 
     def _new_noise(self, reader: NumberReader, n_classes: int) -> EnsembleNoise:
-        law, smoothing = self._feature_noise(reader.positions.size, n_classes, reader.grid)
-        labels = CategoricalNoise(float(self.q), n_classes) if self.q > 0 else None
+        if self.noise == "uniform" and self.q > 0:
+            raise ValueError(
+                f"q > 0 goes with noise='gaussian': the joint certificate is that of Gaussian "
+                f"features. Got q={self.q!r} with noise='uniform'."
+            )
+        law = AdditiveNoise(
+            *additive_parts(self.noise, self.sigma, self.grid, reader.positions.size)
+        )
+        if self.q == 0:
+            return EnsembleNoise(law.law, law, None, self.test_noise)
+        smoothing = JointNoise(law.law.sigma, float(self.q), n_classes)
+        labels = CategoricalNoise(float(self.q), n_classes)
         return EnsembleNoise(smoothing, law, labels, self.test_noise)
-
-    def _feature_noise(
-        self, n_columns: int, n_classes: int, grid: float | None
-    ) -> tuple[AdditiveNoise, Any]:
-        """Return how features get their noise, and the noise that radii are computed from."""
-        try:
-            sigma = np.asarray(self.sigma, dtype=np.float64)
-        except (TypeError, ValueError) as failure:
-            raise ValueError(
-                f"sigma must be a number or a list of numbers. Got {self.sigma!r}."
-            ) from failure
-        noise: Any
-        if sigma.ndim and sigma.shape != (n_columns,):
-            raise ValueError(
-                f"sigma must be a number or of shape ({n_columns},), one value per column that "
-                f"gets noise. Got shape {sigma.shape}."
-            )
-        # 1e-100..1e100: its inverse and the squares of scaled features stay finite numbers.
-        if not np.all((sigma >= 1e-100) & (sigma <= 1e100)):
-            raise ValueError(
-                f"sigma must be positive and finite (from 1e-100 to 1e100). Got {self.sigma!r}."
-            )
-        if grid is not None:
-            check_grid_fits(grid, sigma)
-        if self.noise == "uniform":
-            if self.q > 0:
-                raise ValueError(
-                    f"q > 0 goes with noise='gaussian': the joint certificate is that of Gaussian "
-                    f"features. Got q={self.q!r} with noise='uniform'."
-                )
-            scale = None if sigma.ndim == 0 else sigma
-            noise = UniformNoise(math.sqrt(12.0) * (float(sigma) if scale is None else 1.0))
-            return AdditiveNoise(noise, scale, grid), noise
-        law = GaussianNoise(float(sigma) if sigma.ndim == 0 else tuple(sigma.tolist()))
-        noise = JointNoise(law.sigma, float(self.q), n_classes) if self.q > 0 else law
-        return AdditiveNoise(law, None, grid), noise
 
     def fit_until_settled(
         self,
@@ -326,18 +300,12 @@ class RABEnsembleClassifier(NoisyEnsemble):
     # --- certificates -----------------------------------------------------------------------------
 
     @property
-    def _scale(self) -> Any:
-        """The standard deviations, an array where there is one per column."""
-        law: Any = self._noise.features
-        return law.scale if law.scale is not None else getattr(law.law, "sigma", 1.0)
-
-    @property
     def threat_model_(self) -> ThreatModel:
         """What the certificates are about, at the level that `certify` uses."""
         if not hasattr(self, "estimators_"):
             raise AttributeError("threat_model_ is there once the estimator is fitted.")
         target: tuple[str, ...] = ("train_features",)
-        unit = "feature units" if np.ndim(self._scale) == 0 else "units of sigma"
+        unit = "feature units" if self._additive.sigmas is None else "units of sigma"
         if not self._reader.all_noisy:
             unit += f" of {self._reader.positions.size} columns"
         if isinstance(self.noise_, JointNoise):
@@ -444,20 +412,18 @@ class RABEnsembleClassifier(NoisyEnsemble):
         radii = self.noise_.radius(1.0 - tail, rival, tail_a=tail, n_poisoned=n_poisoned, **more)
         if not more and np.ndim(n_flips):
             radii = np.repeat(radii[:, np.newaxis], len(n_flips), axis=1)
-        if self._noise.features.grid is not None:
-            radii = subtract_from_radii(radii, self._grid_charge(n_poisoned))
+        if self._additive.grid is not None:
+            # Of the l2 norm per row sqrt(r) times the radius plus the charge for r rows must stay
+            # in the ball; of the l1 norm each row has its own. Both leave the charge of one row.
+            n_rows = 1 if n_poisoned is not None else self.n_samples_fit_
+            charge = self._additive.grid_charge(n_rows, self._reader.positions.size)
+            radii = subtract_from_radii(radii, np.asarray(charge))
         return radii[row.reshape(-1)]
 
-    def _grid_charge(self, n_poisoned: int | None) -> np.ndarray:
-        scale, grid = self._scale, self._noise.features.grid
-        weights = (
-            1.0 / np.asarray(scale) if np.ndim(scale) else np.ones(self._reader.positions.size)
-        )
-        # Of the l2 norm per row sqrt(r) times the radius plus the charge for r rows must stay in
-        # the ball; of the l1 norm each row has its own. Both leave the charge of one row.
-        n_rows = 1 if n_poisoned is not None else self.n_samples_fit_
-        charge = l1_grid_charge if isinstance(self.noise_, UniformNoise) else l2_grid_charge
-        return np.asarray(charge(grid, n_rows, weights))
+    @property
+    def _additive(self) -> Any:
+        """How features got their noise in `fit`."""
+        return self._noise.features
 
     def _checked_n_flips(self, n_flips):
         flips = np.asarray(n_flips)

@@ -8,14 +8,14 @@ function of the row and of the block alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from ..smoothing._additive import Additive
 from ..smoothing._categorical import draw_shifts
-from ..smoothing._grid import on_grid
 
 # Draws of the first two blocks, and of the largest: early stopping looks at the end of each. A
 # block of this size makes a call of the base's `predict` long beside what calling it costs, and
@@ -64,17 +64,10 @@ class Draws(Protocol):
 
 
 @dataclass(frozen=True)
-class AdditiveDraws:
-    """Additive noise on every feature, on a grid or not.
+class AdditiveDraws(Additive):
+    """Additive noise on every feature; with a grid, rows are on it."""
 
-    `law` is the noise of the theorem. Its draws are multiplied by `scale`: one standard deviation
-    per feature where the law is that of features in units of sigma. With a grid, rows are on it.
-    """
-
-    law: Any
-    n_features: int
-    scale: np.ndarray | None = None
-    grid: float | None = None
+    n_features: int = field(kw_only=True)
 
     def training(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the rows, each with noise of its own."""
@@ -82,12 +75,7 @@ class AdditiveDraws:
 
     def block(self, n_draws: int, rng: np.random.Generator) -> np.ndarray:
         """Return noise in float64."""
-        noise = self.law.draw(np.zeros((n_draws, self.n_features)), rng)
-        if self.scale is not None:
-            noise *= self.scale
-        if self.grid is not None:
-            noise = on_grid(noise, self.grid, "the noise")
-        return noise
+        return self.draw((n_draws, self.n_features), rng)
 
     def noisy(self, row: np.ndarray, block: np.ndarray) -> np.ndarray:
         """Return the row plus each of the draws."""

@@ -37,12 +37,9 @@ from .._certified import (
 from ..confidence import probability_bounds
 from ..confidence._levels import error_per_statement
 from ..confidence._rank import check_enough_for_a_winner, winner_is_verified
-from ..smoothing import GaussianNoise, MixedCategoricalNoise, UniformNoise
+from ..smoothing import MixedCategoricalNoise, UniformNoise
+from ..smoothing._additive import additive_parts
 from ..smoothing._grid import (
-    check_grid_fits,
-    checked_grid,
-    l1_grid_charge,
-    l2_grid_charge,
     on_grid,
 )
 from ._draws import (
@@ -348,7 +345,8 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
                     f"q > 0 goes with noise='categorical'. Got q={self.q!r} with "
                     f"noise={self.noise!r}."
                 )
-            return self._additive_noise(X.shape[1])
+            parts = additive_parts(self.noise, self.sigma, self.grid, X.shape[1])
+            return AdditiveDraws(*parts, n_features=X.shape[1]), parts[0]
         if self.grid is not None:
             raise ValueError(f"grid must be None with noise='categorical'. Got {self.grid!r}.")
         domains = tuple(np.unique(column) for column in X.T)
@@ -357,34 +355,6 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             raise ValueError("X must have a column with at least 2 values for categorical noise.")
         noise = MixedCategoricalNoise(float(self.q), sizes, None)  # checks q
         return CategoricalDraws(noise.q, domains), noise
-
-    def _additive_noise(self, n_features: int) -> tuple[AdditiveDraws, Any]:
-        try:
-            sigma = np.asarray(self.sigma, dtype=np.float64)
-        except (TypeError, ValueError) as failure:
-            raise ValueError(
-                f"sigma must be a number or a list of numbers. Got {self.sigma!r}."
-            ) from failure
-        if sigma.ndim and sigma.shape != (n_features,):
-            raise ValueError(
-                f"sigma must be a number or of shape ({n_features},), one value per feature. Got "
-                f"shape {sigma.shape}."
-            )
-        # 1e-100..1e100: its inverse and the squares of scaled features stay finite numbers.
-        if not np.all((sigma >= 1e-100) & (sigma <= 1e100)):
-            raise ValueError(
-                f"sigma must be positive and finite (from 1e-100 to 1e100). Got {self.sigma!r}."
-            )
-        grid = None if self.grid is None else checked_grid(self.grid)
-        if grid is not None:
-            check_grid_fits(grid, sigma)
-        noise: Any
-        if self.noise == "uniform":
-            scale = None if sigma.ndim == 0 else sigma
-            noise = UniformNoise(math.sqrt(12.0) * (float(sigma) if scale is None else 1.0))
-            return AdditiveDraws(noise, n_features, scale, grid), noise
-        noise = GaussianNoise(float(sigma) if sigma.ndim == 0 else tuple(sigma.tolist()))
-        return AdditiveDraws(noise, n_features, None, grid), noise
 
     def _validated(self, X, y=None, *, reset: bool) -> Any:
         """Check X, and y in `fit`."""
@@ -507,7 +477,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             norm, unit = "l0", "changed values"
         else:
             norm = "l1" if isinstance(self.noise_, UniformNoise) else "l2"
-            if np.ndim(self._scale):
+            if self._draws.sigmas is not None:
                 unit = "units of sigma"
         return ThreatModel(
             norm=norm,
@@ -517,12 +487,6 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             confidence_level=float(self.confidence_level),
             n_statements=int(self.n_statements),
         )
-
-    @property
-    def _scale(self) -> Any:
-        """The standard deviations, an array where there is one per feature."""
-        scale = self._draws.scale
-        return scale if scale is not None else getattr(self._draws.law, "sigma", 1.0)
 
     def certify(
         self, X, *, radius=None, return_bounds=False
@@ -606,14 +570,9 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             more = {"n_coordinates": np.size(self.noise_.n_feature_values)}
         radii = self.noise_.radius(1.0 - tail, rival, tail_a=tail, **more)
         if getattr(self._draws, "grid", None) is not None:
-            radii = subtract_from_radii(radii, np.asarray(self._grid_charge()))
+            charge = self._draws.grid_charge(1, self.n_features_in_)
+            radii = subtract_from_radii(radii, np.asarray(charge))
         return radii[row.reshape(-1)]
-
-    def _grid_charge(self) -> float:
-        scale = self._scale
-        weights = 1.0 / np.asarray(scale) if np.ndim(scale) else np.ones(self.n_features_in_)
-        charge = l1_grid_charge if isinstance(self.noise_, UniformNoise) else l2_grid_charge
-        return charge(self._draws.grid, 1, weights)
 
 
 def _seed_what_has_no_seed(base: Any, source: np.random.SeedSequence) -> None:
