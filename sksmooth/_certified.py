@@ -260,6 +260,17 @@ def subtract_from_radii(radii: np.ndarray, charge: np.ndarray) -> np.ndarray:
     return np.where((radii >= 0.0) & (less >= 0.0), less, -1.0)
 
 
+def distinct_bounds(
+    tail_a: np.ndarray, p_b: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the different pairs of bounds, and for each row which it has.
+
+    Counts of votes repeat from row to row, and each pair needs its radius once.
+    """
+    pairs, row = np.unique(np.column_stack([tail_a, p_b]), axis=0, return_inverse=True)
+    return pairs[:, 0], pairs[:, 1], row.reshape(-1)
+
+
 def check_n_poisoned(
     n_poisoned: Any, n_rows: int, rows: str = "the number of training rows"
 ) -> int | None:

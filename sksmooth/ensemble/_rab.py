@@ -14,6 +14,7 @@ from .._certified import (
     CertifiedPrediction,
     ThreatModel,
     check_n_poisoned,
+    distinct_bounds,
     subtract_from_radii,
 )
 from ..smoothing import CategoricalNoise, JointNoise, UniformNoise
@@ -405,9 +406,7 @@ class RABEnsembleClassifier(NoisyEnsemble):
 
     def _radii(self, tail_a, p_b, asked: dict[str, Any]) -> np.ndarray:
         n_flips, n_poisoned = asked["n_flips"], asked["n_poisoned"]
-        # Counts repeat: each pair of bounds needs its radius once.
-        pairs, row = np.unique(np.column_stack([tail_a, p_b]), axis=0, return_inverse=True)
-        tail, rival = pairs[:, 0], pairs[:, 1]
+        tail, rival, row = distinct_bounds(tail_a, p_b)
         more = {"n_flips": n_flips} if isinstance(self.noise_, JointNoise) else {}
         radii = self.noise_.radius(1.0 - tail, rival, tail_a=tail, n_poisoned=n_poisoned, **more)
         if not more and np.ndim(n_flips):
@@ -418,7 +417,7 @@ class RABEnsembleClassifier(NoisyEnsemble):
             n_rows = 1 if n_poisoned is not None else self.n_samples_fit_
             charge = self._additive.grid_charge(n_rows, self._reader.positions.size)
             radii = subtract_from_radii(radii, np.asarray(charge))
-        return radii[row.reshape(-1)]
+        return radii[row]
 
     @property
     def _additive(self) -> Any:

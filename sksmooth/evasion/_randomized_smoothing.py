@@ -32,6 +32,7 @@ from .._certified import (
     CertifiedClassifierMixin,
     CertifiedPrediction,
     ThreatModel,
+    distinct_bounds,
     subtract_from_radii,
 )
 from ..confidence import probability_bounds
@@ -42,13 +43,13 @@ from ..smoothing._additive import additive_parts
 from ..smoothing._grid import (
     on_grid,
 )
+from ..smoothing._streams import generator
 from ._draws import (
     LEARNER,
     SELECTION,
     TRAINING,
     AdditiveDraws,
     CategoricalDraws,
-    generator,
     stream,
 )
 from ._estimation import Estimate, estimate, estimate_until
@@ -562,9 +563,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         )
 
     def _radii(self, tail_a: np.ndarray, p_b: np.ndarray) -> np.ndarray:
-        # Counts repeat: each pair of bounds needs its radius once.
-        pairs, row = np.unique(np.column_stack([tail_a, p_b]), axis=0, return_inverse=True)
-        tail, rival = pairs[:, 0], pairs[:, 1]
+        tail, rival, row = distinct_bounds(tail_a, p_b)
         more = {}
         if isinstance(self.noise_, MixedCategoricalNoise):
             more = {"n_coordinates": np.size(self.noise_.n_feature_values)}
@@ -572,7 +571,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         if getattr(self._draws, "grid", None) is not None:
             charge = self._draws.grid_charge(1, self.n_features_in_)
             radii = subtract_from_radii(radii, np.asarray(charge))
-        return radii[row.reshape(-1)]
+        return radii[row]
 
 
 def _seed_what_has_no_seed(base: Any, source: np.random.SeedSequence) -> None:

@@ -16,7 +16,8 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.parallel import Parallel, delayed
 
-from ._draws import Draws, block_sizes, generator, stream
+from ..smoothing._streams import generator
+from ._draws import Draws, block_sizes, stream
 
 # Blocks of one task for a worker: some 10,000 draws.
 _BLOCKS_PER_TASK = 8

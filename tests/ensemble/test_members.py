@@ -21,8 +21,9 @@ from sklearn.tree import DecisionTreeClassifier
 
 from sksmooth import RABEnsembleClassifier
 from sksmooth.confidence import probability_bounds
-from sksmooth.ensemble._members import Streams, generator, member_seeds
+from sksmooth.ensemble._members import Streams, member_seeds
 from sksmooth.exceptions import DigestError, FailedMembersWarning
+from sksmooth.smoothing._streams import generator
 
 from ._learners import Denoiser, Drawer, FitCounter, Intervals, TorchDrawer
 

@@ -23,9 +23,10 @@ from sklearn.utils.estimator_checks import check_estimator, estimator_checks_gen
 import sksmooth
 from sksmooth import RandomizedSmoothingClassifier
 from sksmooth.confidence import probability_bounds
-from sksmooth.evasion._draws import ESTIMATION, SELECTION, block_sizes, generator, stream
+from sksmooth.evasion._draws import ESTIMATION, SELECTION, block_sizes, stream
 from sksmooth.exceptions import TooFewDrawsError
 from sksmooth.smoothing import GaussianNoise, MixedCategoricalNoise, UniformNoise
+from sksmooth.smoothing._streams import generator
 
 from ._bases import Cuts, Recoding, linear, smoothed
 

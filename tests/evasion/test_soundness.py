@@ -16,11 +16,12 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from sksmooth import RandomizedSmoothingClassifier
-from sksmooth.evasion._draws import ESTIMATION, SELECTION, block_sizes, generator, stream
+from sksmooth.evasion._draws import ESTIMATION, SELECTION, block_sizes, stream
 from sksmooth.evasion._estimation import estimate, estimate_until
 from sksmooth.evasion._first_layer import FirstLayerBallot, dense_first_layer
 from sksmooth.evasion._voting import InputBallot, class_predictor, count_votes, numbered_blocks
 from sksmooth.smoothing import GaussianNoise
+from sksmooth.smoothing._streams import generator
 
 from ._bases import Cuts, Parity, linear, smoothed, with_new_noise
 
