@@ -59,6 +59,7 @@ _SUBMODULES = (
     "linear_model",
     "metrics",
     "neighbors",
+    "neural_network",
     "smoothing",
 )
 

@@ -18,6 +18,8 @@ The tree, with the built-in class that each one also is::
     ├── LostWorkersWarning
     ├── OptionalStoppingWarning
     ├── OtherVersionWarning
+    ├── SequentialTrainingWarning
+    ├── SharedDeviceWarning
     ├── UncoveredParameterWarning
     └── UncoveredPreprocessingWarning
 
@@ -41,6 +43,8 @@ __all__ = [
     "NotCertifiableError",
     "OptionalStoppingWarning",
     "OtherVersionWarning",
+    "SequentialTrainingWarning",
+    "SharedDeviceWarning",
     "SksmoothError",
     "SksmoothWarning",
     "TooFewDrawsError",
@@ -236,6 +240,28 @@ class OtherVersionWarning(SksmoothWarning):
     --------
     >>> from sksmooth.exceptions import OtherVersionWarning, SksmoothWarning
     >>> issubclass(OtherVersionWarning, SksmoothWarning)
+    True
+    """
+
+
+class SequentialTrainingWarning(SksmoothWarning):
+    """Networks that could have been trained many at once are trained one by one; it says why.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import SequentialTrainingWarning, SksmoothWarning
+    >>> issubclass(SequentialTrainingWarning, SksmoothWarning)
+    True
+    """
+
+
+class SharedDeviceWarning(SksmoothWarning):
+    """Several processes were asked for, which would compete for one GPU; one is used.
+
+    Examples
+    --------
+    >>> from sksmooth.exceptions import SharedDeviceWarning, SksmoothWarning
+    >>> issubclass(SharedDeviceWarning, SksmoothWarning)
     True
     """
 

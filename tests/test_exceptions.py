@@ -22,6 +22,8 @@ from sksmooth.exceptions import (
     NotCertifiableError,
     OptionalStoppingWarning,
     OtherVersionWarning,
+    SequentialTrainingWarning,
+    SharedDeviceWarning,
     SksmoothError,
     SksmoothWarning,
     TooFewDrawsError,
@@ -46,6 +48,8 @@ PARENTS = {
     LostWorkersWarning: (SksmoothWarning,),
     OptionalStoppingWarning: (SksmoothWarning,),
     OtherVersionWarning: (SksmoothWarning,),
+    SequentialTrainingWarning: (SksmoothWarning,),
+    SharedDeviceWarning: (SksmoothWarning,),
     UncoveredParameterWarning: (SksmoothWarning,),
     UncoveredPreprocessingWarning: (SksmoothWarning,),
 }

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import warnings
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -55,8 +55,10 @@ from ._checkpoint import Checkpoint, pack, unpack
 from ._digest import digest
 from ._features import FeatureReader, Features
 from ._members import Recipe, member_seeds, names_of_random_states
+from ._nets import NetPlan, mode, net_plan
 from ._noise import FeatureNoise
 from ._progress import CallbackSupportMixin, FitProgress, bar, fit_progress
+from ._stacking import StackedTraining
 from ._training import train_members
 from ._votes import EnsembleVotes, collect, members_for
 
@@ -119,6 +121,7 @@ class NoisyEnsemble(
         "confidence_level": [Interval(Real, 0, 1, closed="neither")],
         "classes": [None, "array-like"],
         "warm_start": ["boolean"],
+        "training": [StrOptions({"auto", "stacked", "sequential"}), StackedTraining],
         "checkpoint_dir": [None, str, HasMethods(["__fspath__"])],
         "n_jobs": [None, Integral],
         "random_state": ["random_state"],
@@ -129,6 +132,7 @@ class NoisyEnsemble(
     failures_: dict[int, Any]
     _entropy: np.ndarray
     _grown: bool
+    _net: NetPlan | None
 
     def get_metadata_routing(self):
         """Return how metadata passed to `fit` are routed to the members.
@@ -226,11 +230,17 @@ class NoisyEnsemble(
             raise ValueError(_NOT_GROWN)
         store = None
         if self.checkpoint_dir is not None:
+            stacking = None if recipe.net is None else recipe.net.stacking
             store = Checkpoint(
-                self.checkpoint_dir, described, None if known is None else known.tolist()
+                self.checkpoint_dir,
+                described,
+                None if known is None else known.tolist(),
+                block_size=None if stacking is None else stacking.block_size,
             )
             store.begin(entropy.tolist())
             entropy = np.array(store.entropy, dtype=np.uint32)
+            if stacking is not None:
+                recipe = replace(recipe, net=recipe.net.in_blocks(store.block_size))
         seeds = member_seeds(entropy, n_old, n_all)
         members = train_members(
             recipe, seeds, first=n_old, n_jobs=self.n_jobs, progress=progress, store=store
@@ -302,9 +312,10 @@ class NoisyEnsemble(
             fit_params=params,
             random_states=names_of_random_states(estimator),
         )
+        recipe = replace(recipe, net=net_plan(recipe, self.training, self.n_jobs))
         described = {
             "class": type(self).__name__,
-            "mode": "sequential",  # members are trained one by one
+            "mode": mode(recipe.net),
             "estimator": _code_digest(estimator, needed=self.checkpoint_dir is not None),
             "noise": _code_digest((noise.features, noise.smoothing, noise.labels)),
             "test_noise": noise.test,
@@ -321,6 +332,7 @@ class NoisyEnsemble(
             "n_samples_fit_": features.n_samples,
             "_reader": reader,
             "_noise": noise,
+            "_net": recipe.net,
             "_identity": digest(described).hex(),
             "_classes_given": self.classes is not None,
         }
@@ -398,6 +410,7 @@ class NoisyEnsemble(
             self.voting,
             first=first,
             n_jobs=self.n_jobs,
+            net=self._net,
             advance=advance,
         )
 

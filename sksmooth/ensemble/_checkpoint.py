@@ -124,12 +124,22 @@ class Checkpoint:
     ----------
     entropy : list of int
         What the seeds of its members come from.
+    block_size : int or None
+        Number of members that are trained together: that of the fit which began the folder, whose
+        machine may have had more memory.
     finished : list of int
         Numbers of members of all fits that were completed. Of several, one may have been chosen
         after a look at the others.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], described: dict[str, Any], entropy: Any):
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        described: dict[str, Any],
+        entropy: Any,
+        *,
+        block_size: int | None = None,
+    ):
         """Open the folder, or make it.
 
         Parameters
@@ -140,6 +150,8 @@ class Checkpoint:
             All that members depend on but their seeds, as JSON takes it.
         entropy : list of int or None
             What seeds come from; None takes that of the folder, if it has one.
+        block_size : int or None
+            Number of members that are trained together, where they are.
 
         Raises
         ------
@@ -148,6 +160,7 @@ class Checkpoint:
         """
         self.folder = Path(folder)
         self.entropy: Any = entropy
+        self.block_size = block_size
         self.finished: list[int] = []
         self._described = {"format": _FORMAT, **described, "versions": _VERSIONS}
         try:
@@ -215,9 +228,15 @@ class Checkpoint:
                 "search or cross-validation one to each fit), or the same data and parameters."
             )
         self.entropy = entropy
+        self.block_size = found.get("block size")
 
     def _content(self) -> bytes:
-        manifest = {**self._described, "random_state": self.entropy, "finished": self.finished}
+        manifest = {
+            **self._described,
+            "block size": self.block_size,
+            "random_state": self.entropy,
+            "finished": self.finished,
+        }
         return json.dumps(manifest, indent=1).encode()
 
     def finish(self, n_members: int) -> None:

@@ -28,6 +28,7 @@ from ..smoothing import CategoricalNoise
 from ..smoothing._streams import generator
 from ._digest import digest
 from ._features import Sized
+from ._nets import NetPlan
 from ._noise import FeatureNoise
 
 # Words of 32 bits in a member's seed.
@@ -78,25 +79,54 @@ class Recipe(Sized):
     test_noise: str | None
     fit_params: dict[str, Any]
     random_states: tuple[str, ...]  # names of the estimator's parameters for seeds
+    net: NetPlan | None = None  # where the learner is a neural network
 
     def train(self, seed: np.ndarray, reseed: Reseed) -> Member:
         """Train one member; a failure of the learner is part of the answer."""
         streams = Streams.of(seed)
         rng = generator(streams.noise)
-        X = self.features.with_values(self.feature_noise.noisy(self.features.values, rng))
+        X = self.noisy_inputs(rng)
         labels = (
             self.labels if self.label_noise is None else self.label_noise.draw(self.labels, rng)
         )
         y = self.classes[labels]
-        words = self._words(streams)
-        learner, params = self._learner(labels, words[_GLOBAL_WORDS:])
+        if self.one_label(labels):
+            # Many classifiers refuse it: a vote for that class.
+            learner: Any = DummyClassifier(strategy="most_frequent").fit(X, y)
+            return Member(learner, self._test_vector(learner, streams), None)
+        # Copies: what one member does to them in place must not reach the next.
+        params = copy.deepcopy(self.fit_params) if self.fit_params else {}
+        learner = self.new_learner(streams, reseed)
         try:
-            reseed(words)
-            learner.fit(X, y, **params)
+            if self.net is None:
+                learner.fit(X, y, **params)
+            else:
+                self.net.fit(learner, X, y, params)
         except MemoryError:
             raise  # a machine that is too small says nothing about the learner
         except Exception as failure:
-            return Member(None, self.feature_noise.no_test_vector(self.n_columns), failure)
+            return self.failed(failure)
+        return self.finished(learner, streams)
+
+    def noisy_inputs(self, rng: np.random.Generator) -> Any:
+        """Return the training inputs as one member sees them."""
+        X = self.features.with_values(self.feature_noise.noisy(self.features.values, rng))
+        return X if self.net is None else self.net.inputs(X)
+
+    def new_learner(self, streams: Streams, reseed: Reseed) -> Any:
+        """Return an untrained learner, with all that it may draw from seeded for this member."""
+        learner = clone(self.estimator)
+        words = self._words(streams)
+        randomize(learner, self.random_states, words[_GLOBAL_WORDS:])
+        reseed(words)
+        return learner
+
+    def failed(self, failure: Exception | str) -> Member:
+        """Return what stands for a member whose training failed."""
+        return Member(None, self.feature_noise.no_test_vector(self.n_columns), failure)
+
+    def finished(self, learner: Any, streams: Streams) -> Member:
+        """Return the member of a trained learner."""
         return Member(learner, self._test_vector(learner, streams), None)
 
     def words(self, seed: np.ndarray) -> np.ndarray:
@@ -111,20 +141,13 @@ class Recipe(Sized):
         """Number of columns that get noise."""
         return self.features.values.shape[1]
 
+    def one_label(self, labels: np.ndarray) -> bool:
+        """Tell whether all these labels, of one member, are the same."""
+        return self._one_label if labels is self.labels else bool(np.all(labels == labels[0]))
+
     @cached_property
     def _one_label(self) -> bool:
         return bool(np.all(self.labels == self.labels[0]))
-
-    def _learner(self, labels: np.ndarray, seeds: np.ndarray) -> tuple[Any, dict[str, Any]]:
-        """Return an untrained learner, and what its `fit` takes beside X and y."""
-        if self._one_label if labels is self.labels else np.all(labels == labels[0]):
-            # One class only, which many classifiers refuse: a vote for that class.
-            return DummyClassifier(strategy="most_frequent"), {}
-        # Copies: what one member does to them in place must not reach the next.
-        params = copy.deepcopy(self.fit_params) if self.fit_params else {}
-        learner = clone(self.estimator)
-        randomize(learner, self.random_states, seeds)
-        return learner, params
 
     def _test_vector(self, learner: Any, streams: Streams) -> np.ndarray:
         if self.test_noise is None:

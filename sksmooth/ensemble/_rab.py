@@ -109,6 +109,10 @@ class RABEnsembleClassifier(NoisyEnsemble):
         Whether `fit` keeps the members and trains only those that are missing, on the same data
         with the same parameters. If it is the votes that tell whether more are needed, only
         ``bound="anytime"`` is valid.
+    training : {"auto", "stacked", "sequential"} or StackedTraining, default="auto"
+        How members that are skorch nets are trained: one by one, or many at once, see
+        `sksmooth.neural_network`. "auto" takes what is faster. Other members are trained one by
+        one.
     checkpoint_dir : str or path, default=None
         Folder in which each member is kept as it ends: empty, new, or that of an earlier fit with
         the same data and parameters, which then goes on where it stopped. Members are pickles: use
@@ -201,6 +205,7 @@ class RABEnsembleClassifier(NoisyEnsemble):
         confidence_level=0.999,
         classes=None,
         warm_start=False,
+        training="auto",
         checkpoint_dir=None,
         n_jobs=None,
         random_state=None,
@@ -222,6 +227,7 @@ class RABEnsembleClassifier(NoisyEnsemble):
         self.confidence_level = confidence_level
         self.classes = classes
         self.warm_start = warm_start
+        self.training = training
         self.checkpoint_dir = checkpoint_dir
         self.n_jobs = n_jobs
         self.random_state = random_state

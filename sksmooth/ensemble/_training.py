@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from ._checkpoint import Checkpoint, pack, unpack
 from ._members import Member, Recipe, global_generators, portable
+from ._nets import NetPlan
 from ._parallel import one_thread, run_tasks
 from ._progress import FitProgress
 
@@ -67,6 +68,9 @@ def _trained(
 ) -> Iterator[tuple[int, Member]]:
     if not left:
         return
+    if recipe.net is not None and recipe.net.stacking is not None:
+        yield from _trained_in_blocks(recipe, recipe.net, seeds, left, n_jobs, store, first)
+        return
     started = time.perf_counter()
     member, uses_torch = _first_trained(recipe, seeds[left[0]])
     seconds = time.perf_counter() - started
@@ -77,7 +81,7 @@ def _trained(
         store.save(first + left[0], pack(member))
     yield left[0], member
     left = left[1:]
-    n_workers = effective_n_jobs(n_jobs)
+    n_workers = 1 if recipe.net is not None and recipe.net.on_gpu else effective_n_jobs(n_jobs)
     size = max(1, int(_SECONDS_PER_TASK / max(seconds, 1e-6)))
     size = max(1, min(size, -(-len(left) // n_workers)))
     chunks = [left[i : i + size] for i in range(0, len(left), size)]
@@ -97,6 +101,47 @@ def _trained(
                     if store is not None:
                         store.save(first + i, pack(member))
                     yield i, member
+
+
+def _trained_in_blocks(
+    recipe: Recipe,
+    net: NetPlan,
+    seeds: np.ndarray,
+    left: list[int],
+    n_jobs: int | None,
+    store: Checkpoint | None,
+    first: int,
+) -> Iterator[tuple[int, Member]]:
+    """Train networks together: blocks are of fixed members, whatever is left of them to train.
+
+    How many train together can change the last bits of a sum, and so of a member.
+    """
+    assert net.stacking is not None
+    size = net.stacking.block_size
+    blocks: dict[int, list[int]] = {}
+    for i in range(len(seeds)):
+        blocks.setdefault((first + i) // size, []).append(i)
+    missing = set(left)
+    chunks = [block for block in blocks.values() if not missing.isdisjoint(block)]
+    tasks = [(recipe, seeds[chunk], store is not None) for chunk in chunks]
+    if effective_n_jobs(n_jobs) > 1 and not net.on_gpu and len(tasks) > 1:
+        results: Any = run_tasks(train_stacked, tasks, n_jobs=n_jobs)
+    else:  # one process: a GPU is not shared
+        results = ((number, train_stacked(*task)) for number, task in enumerate(tasks))
+    for number, members in results:
+        for i, result in zip(chunks[number], members, strict=True):
+            if i in missing:
+                if store is not None:
+                    store.save(first + i, result)
+                yield i, result if store is None else unpack(result)
+
+
+def train_stacked(recipe: Recipe, seeds: np.ndarray, packed: bool) -> list[Any]:
+    """Train the members of one block together."""
+    from ..neural_network._stacked import train_block
+
+    members = train_block(recipe, seeds)
+    return [pack(member) for member in members] if packed else members
 
 
 def _first_trained(recipe: Recipe, seed: np.ndarray) -> tuple[Member, bool]:

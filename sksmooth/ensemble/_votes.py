@@ -11,6 +11,7 @@ import numpy as np
 from joblib import effective_n_jobs
 
 from ._features import Features
+from ._nets import NetPlan
 from ._noise import FeatureNoise
 from ._parallel import one_thread, run_tasks
 
@@ -93,6 +94,7 @@ def collect(
     *,
     first: int,
     n_jobs: int | None,
+    net: NetPlan | None,
     advance: Callable[[int], Any],
 ) -> np.ndarray:
     """Return the members' votes as `EnsembleVotes.data`.
@@ -102,9 +104,9 @@ def collect(
     n_members = len(learners)
     n_workers = min(effective_n_jobs(n_jobs), n_members)
 
-    def chunk(start: int, stop: int) -> tuple[Any, Any, Any, Any, Any, Any, int]:
-        part = slice(start, stop)
-        return learners[part], test_vectors[part], features, noise, classes, voting, first + start
+    def chunk(start: int, stop: int) -> tuple[Any, Any, Any, Any, Any, Any, Any, int]:
+        part, number = slice(start, stop), first + start
+        return learners[part], test_vectors[part], features, noise, classes, voting, net, number
 
     if n_workers == 1:
         votes = collect_chunk(*chunk(0, n_members), advance=advance)
@@ -133,6 +135,7 @@ def collect_chunk(
     noise: FeatureNoise,
     classes: np.ndarray,
     voting: str,
+    net: NetPlan | None,
     first: int,
     advance: Callable[[int], Any] | None = None,
 ) -> np.ndarray:
@@ -147,6 +150,7 @@ def collect_chunk(
         for i, learner in enumerate(learners):
             if learner is not None:  # else it counts as drawn and votes for nobody
                 X = shifted_inputs(test_vectors[i])
+                X = X if net is None else net.inputs(X)
                 try:
                     if soft:
                         votes[:, :, i] = _soft(learner, X, classes)

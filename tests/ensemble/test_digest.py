@@ -304,7 +304,7 @@ DIFFERENT = [
     [np.random.RandomState(0), np.random.RandomState(1), np.random.default_rng(0)],
     [np.random.default_rng(1), np.random.Generator(np.random.Philox(1)), np.random.PCG64(1)],
     [np.ma.array([1.0, 2.0], mask=[0, 1]), np.ma.array([1.0, 2.0], mask=[1, 0]), np.ones(2)],
-    [np.matrix([[1.0]]), np.array([[1.0]])],
+    [np.array([[1.0]]).view(np.matrix), np.array([[1.0]])],
     [np.longdouble(1), np.longdouble(1) + np.finfo(np.longdouble).eps, 1.0],
     [pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]}), pd.DataFrame({"a": [1.0]}), {"a": [1]}],
     [pd.Series([1, 2]), pd.Series([2, 1]), pd.Series([1, 2], name="a"), pd.Series([1, 2], [1, 0])],

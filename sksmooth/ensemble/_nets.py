@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Neural networks as learners: told from others without importing torch, and fitted with care."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from joblib import effective_n_jobs
+from sklearn.pipeline import Pipeline
+
+from ..exceptions import SequentialTrainingWarning, SharedDeviceWarning
+from ._stacking import StackedTraining
+
+
+def net_in(estimator: Any) -> Any:
+    """Return the skorch net that an estimator is, or that a pipeline ends with; else None."""
+    skorch = sys.modules.get("skorch")
+    while isinstance(estimator, Pipeline) and estimator.steps:
+        estimator = estimator.steps[-1][1]
+    return estimator if skorch is not None and isinstance(estimator, skorch.NeuralNet) else None
+
+
+@dataclass(frozen=True)
+class Stacking:
+    """How members are trained together."""
+
+    block_size: int
+    keep_noise: bool
+    mixed_precision: bool
+
+
+@dataclass(frozen=True)
+class NetPlan:
+    """How members that are neural networks are trained, and what they are given.
+
+    Attributes
+    ----------
+    dtype : str
+        Type of the module's parameters: inputs are rounded to it.
+    device : str
+        Where members are trained.
+    stacking : Stacking or None
+        None where they are trained one by one.
+    """
+
+    dtype: str
+    device: str
+    stacking: Stacking | None = None
+
+    def inputs(self, X: Any) -> np.ndarray:
+        """Return what a net is given; a DataFrame as an array."""
+        return np.asarray(X, dtype=self.dtype)
+
+    def fit(self, learner: Any, X: np.ndarray, y: np.ndarray, params: dict[str, Any]) -> None:
+        """Fit a learner, and check that it could be trained."""
+        from ..neural_network._nets import settled
+
+        with _interrupts_passed_on():
+            learner.fit(X, y, **params)
+        settled(net_in(learner))
+
+    def in_blocks(self, block_size: int) -> NetPlan:
+        """Return the same with another number of members that train together."""
+        assert self.stacking is not None
+        return replace(self, stacking=replace(self.stacking, block_size=block_size))
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether members are trained on a device that processes would share."""
+        return not self.device.startswith("cpu")
+
+
+def net_plan(recipe: Any, training: Any, n_jobs: int | None) -> NetPlan | None:
+    """Return how members are trained where they are networks, and None where they are not.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        All else that training takes.
+    training : str or StackedTraining
+        The ensemble's parameter.
+    n_jobs : int or None
+        The ensemble's parameter.
+    """
+    estimator = recipe.estimator
+    net = net_in(estimator)
+    asked = training not in ("auto", "sequential")
+    if net is None:
+        if asked:
+            raise ValueError(
+                f"training={training!r} is for an estimator that is a skorch NeuralNetClassifier. "
+                f"Got {type(estimator).__name__}: use training='auto'."
+            )
+        return None
+    from ..neural_network import _nets, _stacked
+    from ._members import global_generators
+
+    with global_generators():
+        few = recipe.features.rows(slice(0, 3))
+        inputs = few.with_values(few.values) if net is estimator else None
+        plan = NetPlan(_nets.check_net(net, inputs, recipe.classes), str(net.device))
+        if plan.on_gpu and effective_n_jobs(n_jobs) > 1:
+            warnings.warn(
+                f"Members are trained in one process, and not in n_jobs={n_jobs}: several would "
+                f"compete for the memory of {plan.device}.",
+                SharedDeviceWarning,
+                stacklevel=2,
+            )
+        recipe = replace(recipe, net=plan)
+        if training == "sequential" or (
+            training == "auto" and net is estimator and not _stacked.pays(recipe)
+        ):
+            return plan
+        options = training if isinstance(training, StackedTraining) else StackedTraining()
+        stacking: Any = "it is the end of a pipeline, whose other steps are fitted for each member"
+        if net is estimator:
+            stacking = _stacked.plan(recipe, options)
+    if not isinstance(stacking, str):
+        return replace(plan, stacking=stacking)
+    if asked:
+        raise ValueError(
+            f"training={training!r} is not possible for this net: {stacking}. "
+            "Use training='sequential'."
+        )
+    warnings.warn(
+        f"Members are trained one by one, not stacked: {stacking}. training='sequential' does the "
+        "same without this message.",
+        SequentialTrainingWarning,
+        stacklevel=2,
+    )
+    return plan
+
+
+def mode(plan: NetPlan | None) -> str:
+    """Return what tells one way of training from another: bits are the same within one."""
+    if plan is None:
+        return "sequential"
+    if plan.stacking is None:
+        return f"sequential on {plan.device}"
+    mixed = " in mixed precision" if plan.stacking.mixed_precision else ""
+    return f"stacked on {plan.device}{mixed}"
+
+
+@contextmanager
+def _interrupts_passed_on() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end where one came: skorch takes it for the end of training.
+
+    A member that has seen half of its epochs is not a draw from the distribution of members.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    came = False
+
+    def note(number: int, frame: Any) -> Any:
+        nonlocal came
+        came = True
+        return before(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt

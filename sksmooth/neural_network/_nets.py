@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What ensembles must know of a skorch net: its inputs and outputs, and whether it has failed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet, NeuralNetClassifier
+from skorch.dataset import Dataset
+from torch.utils.data import DataLoader
+
+_OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+
+# Arguments of a DataLoader that only change where and how fast batches are put together, and those
+# that the stacked loop follows.
+_LOADER = {"batch_size", "shuffle", "drop_last", "num_workers", "pin_memory", "persistent_workers"}
+_LOADER |= {"prefetch_factor"}
+
+
+def is_net(estimator: Any) -> bool:
+    """Tell whether an estimator is a skorch net."""
+    return isinstance(estimator, NeuralNet)
+
+
+def check_net(net: Any, X: Any, classes: np.ndarray) -> str:
+    """Check a net against the data, and return the name of the type of its parameters.
+
+    `X` are a few rows, or None where the net sees others, as at the end of a pipeline. What is
+    wrong for one member is wrong for all, so it is said before any is trained.
+    """
+    device = torch.device(net.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device={net.device!r} of the net: torch finds no CUDA device here. Use device='cpu'."
+        )
+    net = copied(net).initialize()
+    module = net.module_
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    name = str(dtype).removeprefix("torch.")
+    if X is None:
+        return name
+    inputs = torch.from_numpy(np.array(X, dtype=name)).to(device)
+    try:
+        with torch.no_grad():
+            module.eval()
+            outputs = net.infer(inputs)
+    except Exception as failure:
+        raise ValueError(
+            f"{type(module).__name__} refuses inputs of shape (n, {X.shape[1]}), the number of "
+            f"features of X, and dtype {name}: {failure}"
+        ) from failure
+    outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+    if type(net).predict is NeuralNetClassifier.predict:
+        _check_labels(type(module).__name__, tuple(outputs.shape), len(X), classes)
+    return name
+
+
+def _check_labels(module: str, shape: tuple[int, ...], n_rows: int, classes: np.ndarray) -> None:
+    if len(shape) != 2 or shape[0] != n_rows:
+        raise ValueError(
+            f"{module} must return one row of outputs for each input, one output for each class. "
+            f"Got shape {shape} for {n_rows} inputs."
+        )
+    if classes.dtype.kind not in "iu" or classes.min() < 0 or classes.max() >= shape[1]:
+        raise ValueError(
+            f"NeuralNetClassifier takes labels for numbers of outputs: they must be integers from "
+            f"0 to {shape[1] - 1}, as {module} has {shape[1]} outputs. Got classes "
+            f"{classes[:10].tolist()}."
+        )
+
+
+def copied(net: Any) -> Any:
+    """Return an untrained copy."""
+    from sklearn.base import clone
+
+    return clone(net)
+
+
+def settled(net: Any) -> None:
+    """Bring a trained net into the state in which members are kept: on the CPU, not training.
+
+    Raises RuntimeError if training has failed without an error.
+    """
+    to_cpu(net)
+    net._set_training(False)  # as after any prediction: the digest of a member must not change
+    reason = _why_diverged(net)
+    if reason is not None:
+        raise RuntimeError(reason)
+
+
+def _why_diverged(net: Any) -> str | None:
+    wrong = [n for n, p in net.module_.named_parameters() if not bool(torch.isfinite(p).all())]
+    if not wrong:
+        return None
+    epoch = next(
+        (row["epoch"] for row in net.history if not np.isfinite(row.get("train_loss", 0.0))),
+        None,
+    )
+    when = "" if epoch is None else f"; its loss was no finite number from epoch {epoch} on"
+    return f"Training diverged: {wrong[0]} is not finite{when}."
+
+
+def to_cpu(net: Any) -> None:
+    """Move a trained net to the CPU, where any machine can load it."""
+    if torch.device(net.device).type == "cpu":
+        return
+    for name in [*net._modules, *net._criteria]:
+        part = getattr(net, name + "_")
+        if isinstance(part, torch.nn.Module):
+            part.to("cpu")
+    for name in net._optimizers:
+        for state in getattr(net, name + "_").state.values():
+            for key, value in state.items():
+                if torch.is_tensor(value):
+                    state[key] = value.cpu()
+    net.device = "cpu"
+
+
+def why_not_stacked(net: Any) -> str | None:
+    """Return why members like this cannot be trained together, or None where they may be.
+
+    A trial of the module itself, with the data, comes after it: `_stacked.why_not`.
+    """
+    if type(net) is not NeuralNetClassifier:
+        return f"{type(net).__name__} may have a training loop of its own"
+    overridden = [name for name, value in vars(net).items() if _is_own(value)]
+    if overridden:
+        return f"the net has methods of its own ({', '.join(sorted(overridden))})"
+    if net.callbacks not in (None, "disable") and len(net.callbacks):
+        return "the net has callbacks"
+    if any(name.startswith("callbacks__") and name != "callbacks__print_log" for name in vars(net)):
+        return "the net has settings of callbacks"
+    if net.optimizer not in _OPTIMIZERS:
+        names = ", ".join(kind.__name__ for kind in _OPTIMIZERS)
+        return f"optimizer is {_name(net.optimizer)}, and not one of {names}"
+    if net.dataset is not Dataset or vars(net).get("dataset__transform"):
+        return "the net has a dataset of its own"
+    for prefix in ("iterator_train", "iterator_valid"):
+        if getattr(net, prefix) is not DataLoader:
+            return f"{prefix} is not torch's DataLoader"
+        more = sorted(set(net.get_params_for(prefix)) - _LOADER)
+        if more:
+            return f"{prefix} has the argument {more[0]}"
+    if net.warm_start:
+        return "the net has warm_start=True"
+    if getattr(net, "compile", False):
+        return "the net has compile=True"
+    return None
+
+
+def _is_own(value: Any) -> bool:
+    return isinstance(value, Callable) and hasattr(value, "__func__")  # type: ignore[arg-type]
+
+
+def _name(kind: Any) -> str:
+    return getattr(kind, "__name__", repr(kind))
+
+
+def has_convolutions(module: torch.nn.Module) -> bool:
+    """Tell whether a module has layers that gain nothing on a CPU from being stacked."""
+    kinds = (torch.nn.modules.conv._ConvNd, torch.nn.RNNBase, torch.nn.MultiheadAttention)
+    return any(isinstance(part, kinds) for part in module.modules())
+
+
+def trial_copy(module: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy of a module in training mode, to be tried out."""
+    return copy.deepcopy(module).train()

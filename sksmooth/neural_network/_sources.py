@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the members of a block see of the training data: their own noisy rows, a batch at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..ensemble._features import Features
+from ..ensemble._noise import AdditiveNoise
+from ..smoothing import UniformNoise
+from ..smoothing._grid import on_grid
+from ._philox import standard_normal, standard_uniform
+
+# Numbers drawn at a time on a CPU: their intermediate results stay in its cache.
+_CHUNK = 2**15
+
+
+def counted(recipe: Any) -> bool:
+    """Tell whether the noise of these members can come from a counter-based generator."""
+    features = recipe.features
+    return (
+        isinstance(recipe.feature_noise, AdditiveNoise)
+        and isinstance(features, Features)
+        and (features.rest is None or isinstance(features.rest, np.ndarray))
+    )
+
+
+class CountedNoise:
+    """Noisy rows of any member, drawn from a counter-based generator whenever they are asked for.
+
+    They are the same each time, as they must be: noise that is drawn anew in each epoch would make
+    the radius smaller. Sums are in float64, and are rounded once to the type of the module.
+    """
+
+    def __init__(self, features: Features, noise: AdditiveNoise, dtype: torch.dtype, device: Any):
+        whole = features.values if features.rest is None else features.rest
+        self.values = torch.from_numpy(np.array(whole, dtype=np.float64)).to(device)
+        self.noise, self.dtype = noise, dtype
+        self.positions = None
+        if features.rest is not None:
+            self.positions = torch.from_numpy(features.positions).to(device)
+            self.values[:, self.positions] = torch.from_numpy(features.values).to(device)
+        self.scale = None
+        if noise.sigmas is not None:
+            self.scale = torch.from_numpy(noise.sigmas).to(device)
+
+    def fill(self, key: np.ndarray, rows: torch.Tensor, out: torch.Tensor) -> None:
+        """Write the noisy rows of these numbers to `out`, of shape (m, n_features)."""
+        n_columns = self.values.shape[1] if self.positions is None else len(self.positions)
+        step = len(rows) if rows.device.type != "cpu" else max(1, _CHUNK // n_columns)
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            values = self.values.index_select(0, part)
+            drawn = self._draw(key, part, n_columns)
+            if self.positions is None:
+                values += drawn
+            else:
+                values.index_add_(1, self.positions, drawn)
+            out[start : start + step] = values
+
+    def _draw(self, key: np.ndarray, rows: torch.Tensor, n_columns: int) -> torch.Tensor:
+        law = self.noise.law
+        if isinstance(law, UniformNoise):
+            noise = (standard_uniform(key, rows, n_columns) - 0.5) * law.width
+            if self.scale is not None:
+                noise *= self.scale
+        else:
+            noise = standard_normal(key, rows, n_columns)
+            noise *= law.sigma if self.scale is None else self.scale
+        if self.noise.grid is None:
+            return noise
+        if rows.device.type == "cpu":
+            return torch.from_numpy(on_grid(noise.numpy(), self.noise.grid, "the noise"))
+        return torch.round(noise / self.noise.grid) * self.noise.grid
+
+
+class Kept:
+    """The noisy rows of all members of a block, in memory."""
+
+    def __init__(self, rows: torch.Tensor):
+        self.rows = rows  # (n_members, n_samples, n_features)
+
+    def batch(self, members: list[int], rows: torch.Tensor, out: torch.Tensor) -> None:
+        """Write one batch for each of `members`; `rows` and `out` have one entry for each."""
+        for i, k in enumerate(members):
+            torch.index_select(self.rows[k], 0, rows[i], out=out[i])
+
+
+class Regenerated:
+    """The noisy rows of all members of a block, drawn each time: only a batch is in memory."""
+
+    def __init__(self, noise: CountedNoise, keys: list[np.ndarray]):
+        self.noise, self.keys = noise, keys
+
+    def batch(self, members: list[int], rows: torch.Tensor, out: torch.Tensor) -> None:
+        """As `Kept.batch`."""
+        for i, k in enumerate(members):
+            self.noise.fill(self.keys[k], rows[i], out[i])

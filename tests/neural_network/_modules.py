@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Modules that several tests train."""
+
+import torch
+from torch import nn
+
+
+class Perceptron(nn.Module):
+    def __init__(
+        self, n_features=6, n_hidden=8, n_outputs=3, dropout=0.0, softmax=False, dtype=torch.float32
+    ):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(n_features, n_hidden, dtype=dtype),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(n_hidden, n_outputs, dtype=dtype),
+            nn.Softmax(1) if softmax else nn.Identity(),
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class MnistConvolutional(nn.Module):
+    """RAB's network for MNIST (Appendix D), with as many channels and units as asked for."""
+
+    def __init__(self, channels=(16, 32), n_units=512, dropout=0.0, dtype=torch.float32):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Unflatten(1, (1, 28, 28)),
+            nn.Conv2d(1, channels[0], 5, dtype=dtype),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(channels[0], channels[1], 5, dtype=dtype),
+            nn.ReLU(),
+            nn.Dropout2d(dropout),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(channels[1] * 16, n_units, dtype=dtype),
+            nn.ReLU(),
+            nn.Linear(n_units, 2, dtype=dtype),
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class Residual(nn.Module):
+    """A residual block with group norm between two convolutions, on 1 x 8 x 8 images."""
+
+    def __init__(self, norm="group", dtype=torch.float32):
+        super().__init__()
+        self.first = nn.Conv2d(1, 8, 3, padding=1, dtype=dtype)
+        self.norms = nn.ModuleList(
+            nn.GroupNorm(2, 8, dtype=dtype) if norm == "group" else nn.BatchNorm2d(8, dtype=dtype)
+            for _ in range(2)
+        )
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(8, 8, 3, padding=1, dtype=dtype) for _ in range(2)
+        )
+        self.last = nn.Linear(8, 3, dtype=dtype)
+
+    def forward(self, x):
+        x = self.first(x.unflatten(1, (1, 8, 8)))
+        inner = self.convolutions[0](torch.relu(self.norms[0](x)))
+        x = x + self.convolutions[1](torch.relu(self.norms[1](inner)))
+        return self.last(x.mean(dim=(2, 3)))
