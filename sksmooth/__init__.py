@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from . import linear_model as linear_model
     from . import metrics as metrics
     from . import neighbors as neighbors
+    from . import neural_network as neural_network
     from . import smoothing as smoothing
     from ._certified import ThreatModel as ThreatModel
     from ._certified import certify as certify

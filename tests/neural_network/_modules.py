@@ -66,3 +66,38 @@ class Residual(nn.Module):
         inner = self.convolutions[0](torch.relu(self.norms[0](x)))
         x = x + self.convolutions[1](torch.relu(self.norms[1](inner)))
         return self.last(x.mean(dim=(2, 3)))
+
+
+class FrozenTrunk(nn.Module):
+    """A head on a trunk that stays as it is."""
+
+    def __init__(self, trunk, n_outputs=3):
+        super().__init__()
+        self.trunk = trunk.requires_grad_(False)
+        self.head = nn.Linear(5, n_outputs)
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.trunk.eval()
+        return self
+
+    def forward(self, x):
+        return self.head(self.trunk(x))
+
+
+class Wild(nn.Module):
+    """A module that asks its data what to do, has one output, or explodes in some members."""
+
+    def __init__(self, flat=False, explodes=False):
+        super().__init__()
+        self.flat, self.asks = flat, not (flat or explodes)
+        self.layer = nn.Linear(6, 3)
+        if explodes and torch.rand(()) < 0.5:
+            with torch.no_grad():
+                self.layer.weight *= float("inf")
+
+    def forward(self, x):
+        if self.asks and x.sum() > 1e9:
+            x = -x
+        x = self.layer(x)
+        return x.sum(dim=1) if self.flat else x
