@@ -33,6 +33,7 @@ import sklearn
 
 from .._version import __version__
 from ..exceptions import CheckpointError, CheckpointWarning
+from ._nets import is_net, is_plain_tensor, reduced_net, reduced_tensor
 
 _Pickler: Any = pickle._Pickler  # type: ignore[attr-defined]
 
@@ -66,6 +67,10 @@ class _Packer(_Pickler):
     def save(self, obj: Any, save_persistent_id: bool = True) -> None:
         if isinstance(obj, np.dtype):
             self.save_reduce(*obj.__reduce__())  # not remembered, as obj is not named
+        elif self.memo.get(id(obj)) is None and is_net(obj):
+            self.save_reduce(*reduced_net(obj), obj=obj)
+        elif self.memo.get(id(obj)) is None and is_plain_tensor(obj):
+            self.save_reduce(*reduced_tensor(obj), obj=obj)
         else:
             super().save(obj, save_persistent_id)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import threading
@@ -10,6 +11,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -20,12 +23,87 @@ from ..exceptions import SequentialTrainingWarning, SharedDeviceWarning
 from ._stacking import StackedTraining
 
 
+def ship(obj: Any) -> bytes:
+    """Return an object with nets inside as bytes for another process, to be read by pickle.
+
+    A net pickles its module by itself, with plain pickle, which knows classes by their name alone;
+    another process cannot look up that of a class that a script or notebook defines.
+    """
+    buffer = io.BytesIO()
+    _shipper()(buffer).dump(obj)
+    return buffer.getvalue()
+
+
+@lru_cache(maxsize=1)
+def _shipper() -> Any:
+    # The one that joblib sends with: it knows classes again that it has sent.
+    try:
+        cloudpickle = import_module("joblib.externals.cloudpickle")
+    except ImportError:  # joblib 1.6 depends on the package instead
+        cloudpickle = import_module("cloudpickle")
+
+    class Shipper(cloudpickle.CloudPickler):  # type: ignore[misc, name-defined]
+        def reducer_override(self, obj: Any) -> Any:
+            return reduced_net(obj) if is_net(obj) else super().reducer_override(obj)
+
+    return Shipper
+
+
+def is_net(obj: Any) -> bool:
+    """Tell whether an object is a skorch net."""
+    skorch = sys.modules.get("skorch")
+    return skorch is not None and isinstance(obj, skorch.NeuralNet)
+
+
+def reduced_net(net: Any) -> tuple[Any, tuple[Any, dict[str, Any]]]:
+    """Return what a net is made of, as pickle wants it; its parts are pickled as others are."""
+    return _made_of, (type(net), net.__dict__)
+
+
+def is_plain_tensor(obj: Any) -> bool:
+    """Tell whether an object is a tensor or parameter of torch that NumPy could hold."""
+    torch = sys.modules.get("torch")
+    return (
+        torch is not None
+        and type(obj) in (torch.Tensor, torch.nn.Parameter)
+        and obj.device.type == "cpu"
+        and obj.layout is torch.strided
+        and obj.dtype in _numpy_dtypes(torch)
+        and not vars(obj)
+    )
+
+
+def _numpy_dtypes(torch: Any) -> tuple[Any, ...]:
+    return torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool
+
+
+def reduced_tensor(tensor: Any) -> tuple[Any, tuple[bool, bool, np.ndarray]]:
+    """Return what a tensor is made of: by torch's own pickling it would hold addresses."""
+    torch = sys.modules["torch"]
+    values = tensor.detach().numpy()
+    return _tensor_of, (type(tensor) is torch.nn.Parameter, tensor.requires_grad, values.copy())
+
+
+def _tensor_of(parameter: bool, requires_grad: bool, values: np.ndarray) -> Any:
+    import torch
+
+    tensor = torch.from_numpy(np.array(values))
+    if parameter:
+        return torch.nn.Parameter(tensor, requires_grad=requires_grad)
+    return tensor.requires_grad_(requires_grad)
+
+
+def _made_of(kind: Any, state: dict[str, Any]) -> Any:
+    net = kind.__new__(kind)
+    net.__dict__.update(state)
+    return net
+
+
 def net_in(estimator: Any) -> Any:
     """Return the skorch net that an estimator is, or that a pipeline ends with; else None."""
-    skorch = sys.modules.get("skorch")
     while isinstance(estimator, Pipeline) and estimator.steps:
         estimator = estimator.steps[-1][1]
-    return estimator if skorch is not None and isinstance(estimator, skorch.NeuralNet) else None
+    return estimator if is_net(estimator) else None
 
 
 @dataclass(frozen=True)
@@ -35,6 +113,7 @@ class Stacking:
     block_size: int
     keep_noise: bool
     mixed_precision: bool
+    together: bool = True  # else one after the other, but not by skorch's loop
 
 
 @dataclass(frozen=True)
@@ -100,7 +179,7 @@ def net_plan(recipe: Any, training: Any, n_jobs: int | None) -> NetPlan | None:
                 f"Got {type(estimator).__name__}: use training='auto'."
             )
         return None
-    from ..neural_network import _nets, _stacked
+    from ..neural_network import _nets, _plan
     from ._members import global_generators
 
     with global_generators():
@@ -115,14 +194,12 @@ def net_plan(recipe: Any, training: Any, n_jobs: int | None) -> NetPlan | None:
                 stacklevel=2,
             )
         recipe = replace(recipe, net=plan)
-        if training == "sequential" or (
-            training == "auto" and net is estimator and not _stacked.pays(recipe)
-        ):
+        if training == "sequential":
             return plan
-        options = training if isinstance(training, StackedTraining) else StackedTraining()
+        options = StackedTraining() if training == "stacked" else training
         stacking: Any = "it is the end of a pipeline, whose other steps are fitted for each member"
         if net is estimator:
-            stacking = _stacked.plan(recipe, options)
+            stacking = _plan.plan(recipe, None if training == "auto" else options)
     if not isinstance(stacking, str):
         return replace(plan, stacking=stacking)
     if asked:
@@ -145,6 +222,8 @@ def mode(plan: NetPlan | None) -> str:
         return "sequential"
     if plan.stacking is None:
         return f"sequential on {plan.device}"
+    if not plan.stacking.together:
+        return f"one by one on {plan.device}"
     mixed = " in mixed precision" if plan.stacking.mixed_precision else ""
     return f"stacked on {plan.device}{mixed}"
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from ._checkpoint import Checkpoint, pack, unpack
 from ._members import Member, Recipe, global_generators, portable
-from ._nets import NetPlan
+from ._nets import NetPlan, ship
 from ._parallel import one_thread, run_tasks
 from ._progress import FitProgress
 
@@ -71,24 +72,28 @@ def _trained(
     if recipe.net is not None and recipe.net.stacking is not None:
         yield from _trained_in_blocks(recipe, recipe.net, seeds, left, n_jobs, store, first)
         return
-    started = time.perf_counter()
-    member, uses_torch = _first_trained(recipe, seeds[left[0]])
-    seconds = time.perf_counter() - started
-    if first + left[0] == 0 and isinstance(member.failure, InvalidParameterError):
-        raise member.failure  # the same for every member
-    member = portable(member)
-    if store is not None:
-        store.save(first + left[0], pack(member))
-    yield left[0], member
-    left = left[1:]
     n_workers = 1 if recipe.net is not None and recipe.net.on_gpu else effective_n_jobs(n_jobs)
-    size = max(1, int(_SECONDS_PER_TASK / max(seconds, 1e-6)))
-    size = max(1, min(size, -(-len(left) // n_workers)))
+    if recipe.net is not None and n_workers > 1:
+        # Nets that are not trained together take long: none is trained here, to see how long.
+        uses_torch, size = True, 1
+    else:
+        started = time.perf_counter()
+        member, uses_torch = _first_trained(recipe, seeds[left[0]])
+        seconds = time.perf_counter() - started
+        if first + left[0] == 0 and isinstance(member.failure, InvalidParameterError):
+            raise member.failure  # the same for every member
+        member = portable(member)
+        if store is not None:
+            store.save(first + left[0], pack(member))
+        yield left[0], member
+        left = left[1:]
+        size = max(1, int(_SECONDS_PER_TASK / max(seconds, 1e-6)))
+        size = max(1, min(size, -(-len(left) // n_workers)))
     chunks = [left[i : i + size] for i in range(0, len(left), size)]
     if n_workers > 1:
         tasks = [(recipe, seeds[chunk], uses_torch, store is not None) for chunk in chunks]
         for number, members in run_tasks(train_chunk, tasks, n_jobs=n_jobs):
-            for i, result in zip(chunks[number], members, strict=True):
+            for i, result in zip(chunks[number], _received(members), strict=True):
                 if store is not None:
                     store.save(first + i, result)
                 yield i, result if store is None else unpack(result)
@@ -129,19 +134,29 @@ def _trained_in_blocks(
     else:  # one process: a GPU is not shared
         results = ((number, train_stacked(*task)) for number, task in enumerate(tasks))
     for number, members in results:
-        for i, result in zip(chunks[number], members, strict=True):
+        for i, result in zip(chunks[number], _received(members), strict=True):
             if i in missing:
                 if store is not None:
                     store.save(first + i, result)
                 yield i, result if store is None else unpack(result)
 
 
-def train_stacked(recipe: Recipe, seeds: np.ndarray, packed: bool) -> list[Any]:
-    """Train the members of one block together."""
-    from ..neural_network._stacked import train_block
+def _received(members: Any) -> list[Any]:
+    return pickle.loads(members) if isinstance(members, bytes) else members
 
-    members = train_block(recipe, seeds)
-    return [pack(member) for member in members] if packed else members
+
+def train_stacked(recipe: Recipe, seeds: np.ndarray, packed: bool) -> Any:
+    """Train the members of one block together."""
+    from ..neural_network._blocks import train_block
+
+    return _sendable(recipe, train_block(recipe, seeds), packed)
+
+
+def _sendable(recipe: Recipe, members: list[Member], packed: bool) -> Any:
+    """Return members as they can be sent from the process that trained them."""
+    if packed:
+        return [pack(member) for member in members]
+    return members if recipe.net is None else ship(members)
 
 
 def _first_trained(recipe: Recipe, seed: np.ndarray) -> tuple[Member, bool]:
@@ -159,7 +174,7 @@ def _first_trained(recipe: Recipe, seed: np.ndarray) -> tuple[Member, bool]:
         return member, not torch.equal(torch.get_rng_state(), after)
 
 
-def train_chunk(recipe: Recipe, seeds: np.ndarray, uses_torch: bool, packed: bool) -> list[Any]:
+def train_chunk(recipe: Recipe, seeds: np.ndarray, uses_torch: bool, packed: bool) -> Any:
     """Train a few members one after the other, in one inner thread.
 
     One thread: members are small, and sums in a fixed order make the answer independent of where
@@ -170,4 +185,4 @@ def train_chunk(recipe: Recipe, seeds: np.ndarray, uses_torch: bool, packed: boo
         # cannot be seeded
     with one_thread(), global_generators() as reseed:
         members = [portable(recipe.train(seed, reseed)) for seed in seeds]
-        return [pack(member) for member in members] if packed else members
+        return _sendable(recipe, members, packed)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from joblib import effective_n_jobs
 
 from ._features import Features
-from ._nets import NetPlan
+from ._nets import NetPlan, ship
 from ._noise import FeatureNoise
 from ._parallel import one_thread, run_tasks
 
@@ -106,7 +107,10 @@ def collect(
 
     def chunk(start: int, stop: int) -> tuple[Any, Any, Any, Any, Any, Any, Any, int]:
         part, number = slice(start, stop), first + start
-        return learners[part], test_vectors[part], features, noise, classes, voting, net, number
+        sent: Any = learners[part]
+        if net is not None and n_workers > 1:
+            sent = ship(sent)
+        return sent, test_vectors[part], features, noise, classes, voting, net, number
 
     if n_workers == 1:
         votes = collect_chunk(*chunk(0, n_members), advance=advance)
@@ -117,7 +121,7 @@ def collect(
         parts = {}
         for number, part in run_tasks(collect_chunk, tasks, n_jobs=n_workers):
             parts[number] = part
-            advance(len(tasks[number][0]))
+            advance(len(tasks[number][1]))
         ordered = [parts[number] for number in range(len(tasks))]
         votes = np.concatenate(ordered, axis=-1) if voting == "soft" else sum(ordered)
     if not votes.any() and any(learner is not None for learner in learners):
@@ -129,7 +133,7 @@ def collect(
 
 
 def collect_chunk(
-    learners: list[Any],
+    learners: list[Any] | bytes,
     test_vectors: np.ndarray,
     features: Features,
     noise: FeatureNoise,
@@ -140,6 +144,8 @@ def collect_chunk(
     advance: Callable[[int], Any] | None = None,
 ) -> np.ndarray:
     """Return the votes of a few members, in one inner thread."""
+    if isinstance(learners, bytes):
+        learners = pickle.loads(learners)
     n_samples, n_classes = features.n_samples, classes.size
     soft = voting == "soft"
     # Counts with the rows last while they are added up: each class's are then one block of memory.

@@ -120,11 +120,8 @@ def to_cpu(net: Any) -> None:
     net.device = "cpu"
 
 
-def why_not_stacked(net: Any) -> str | None:
-    """Return why members like this cannot be trained together, or None where they may be.
-
-    A trial of the module itself, with the data, comes after it: `_stacked.why_not`.
-    """
+def why_not_ours(net: Any) -> str | None:
+    """Return what of a net only skorch's own loop would follow, or None."""
     if type(net) is not NeuralNetClassifier:
         return f"{type(net).__name__} may have a training loop of its own"
     overridden = [name for name, value in vars(net).items() if _is_own(value)]

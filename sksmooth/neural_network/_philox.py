@@ -30,8 +30,16 @@ _MASK = 0xFFFFFFFF
 KEY_WORDS = 4
 
 
-def uniform_pairs(key: np.ndarray, rows: torch.Tensor, n_pairs: int) -> torch.Tensor:
-    """Return the uniform numbers of some rows of a stream.
+def scratch(n_rows: int, n_columns: int, device: torch.device) -> torch.Tensor:
+    """Return memory that the functions below work in: to ask for it each time is half of the cost.
+
+    Their answers lie in it, until the next call.
+    """
+    return torch.empty(3, n_rows, -(-n_columns // 2), dtype=torch.float64, device=device)
+
+
+def uniform_pairs(key: np.ndarray, rows: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+    """Return the uniform numbers of some rows of a stream, of as many pairs as `memory` has.
 
     Parameters
     ----------
@@ -39,25 +47,26 @@ def uniform_pairs(key: np.ndarray, rows: torch.Tensor, n_pairs: int) -> torch.Te
         The stream.
     rows : tensor of int64 of shape (m,)
         Numbers of rows, below 2**32. The answer is on their device.
-    n_pairs : int
-        Number of pairs per row.
+    memory : tensor of float64 of shape (3, m, n_pairs)
+        From `scratch`.
 
     Returns
     -------
     tensor of float64 of shape (2, m, n_pairs)
         Multiples of 2**-64, rounded to floats, in (0, 1].
     """
+    pairs = memory[:2]
     if rows.device.type == "cpu":
-        pairs = np.empty((2, rows.shape[0], n_pairs))
-        _fill(key.astype(np.uint64), rows.numpy().astype(np.uint64), pairs)
-        return torch.from_numpy(pairs)
-    return _torch_pairs(key, rows, n_pairs)
+        _fill(key.astype(np.uint64), rows.numpy(), pairs.numpy())
+    else:
+        _fill_by_torch(key, rows, pairs)
+    return pairs
 
 
-def _torch_pairs(key: np.ndarray, rows: torch.Tensor, n_pairs: int) -> torch.Tensor:
-    """Return the same by torch's operations on int64, whose products wrap as uint64's do."""
+def _fill_by_torch(key: np.ndarray, rows: torch.Tensor, pairs: torch.Tensor) -> None:
+    """Do what `_fill` does, by torch's operations on int64, whose products wrap as uint64's do."""
     x, y, k2, k3 = (int(word) for word in key)
-    a = torch.arange(n_pairs, device=rows.device).expand(rows.shape[0], n_pairs)
+    a = torch.arange(pairs.shape[2], device=rows.device).expand(pairs.shape[1:])
     b = rows.unsqueeze(1).expand_as(a)
     c, d = torch.full_like(a, k2), torch.full_like(a, k3)
     for _ in range(_ROUNDS):
@@ -75,7 +84,7 @@ def _torch_pairs(key: np.ndarray, rows: torch.Tensor, n_pairs: int) -> torch.Ten
         whole = high.double() * 2.0**32 + low.double()
         return (whole + 0.5) * 2.0**-64
 
-    return torch.stack([uniform(a, b), uniform(c, d)])
+    pairs[0], pairs[1] = uniform(a, b), uniform(c, d)
 
 
 @numba.njit(cache=True)
@@ -85,7 +94,7 @@ def _fill(key: np.ndarray, rows: np.ndarray, pairs: np.ndarray) -> None:
     for i in range(rows.shape[0]):
         first, second = pairs[0, i], pairs[1, i]
         for j in range(first.shape[0]):
-            a, b, c, d = np.uint64(j), rows[i], key[2], key[3]
+            a, b, c, d = np.uint64(j), np.uint64(rows[i]), key[2], key[3]
             x, y = key[0], key[1]
             for _ in range(_ROUNDS):
                 low, high = m0 * a, m1 * c
@@ -100,21 +109,21 @@ def _fill(key: np.ndarray, rows: np.ndarray, pairs: np.ndarray) -> None:
             second[j] = (np.float64((c << half_word) | d) + 0.5) * 2.0**-64
 
 
-def standard_uniform(key: np.ndarray, rows: torch.Tensor, n_columns: int) -> torch.Tensor:
-    """Return uniform numbers in (0, 1], one per row and column, in float64."""
-    pairs = uniform_pairs(key, rows, -(-n_columns // 2))
-    return torch.cat([pairs[0], pairs[1]], dim=1)[:, :n_columns]
+def standard_uniform(
+    key: np.ndarray, rows: torch.Tensor, n_columns: int, memory: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return uniform numbers in (0, 1]: those of the first columns, and those of the others."""
+    first, second = uniform_pairs(key, rows, memory)
+    return first, second[:, : n_columns - first.shape[1]]
 
 
-def standard_normal(key: np.ndarray, rows: torch.Tensor, n_columns: int) -> torch.Tensor:
-    """Return standard normal numbers, one per row and column, in float64."""
-    radius, angle = uniform_pairs(key, rows, -(-n_columns // 2))
+def standard_normal(
+    key: np.ndarray, rows: torch.Tensor, n_columns: int, memory: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return standard normal numbers: those of the first columns, and those of the others."""
+    radius, angle = uniform_pairs(key, rows, memory)
     radius.log_().mul_(-2.0).sqrt_()
     angle.mul_(2.0 * math.pi)
-    normal = torch.empty(
-        rows.shape[0], 2 * radius.shape[1], dtype=torch.float64, device=rows.device
-    )
-    first, second = normal.chunk(2, dim=1)
-    first.copy_(torch.cos(angle).mul_(radius))
-    second.copy_(angle.sin_().mul_(radius))
-    return normal[:, :n_columns]
+    first = torch.cos(angle, out=memory[2]).mul_(radius)
+    second = angle.sin_().mul_(radius)
+    return first, second[:, : n_columns - first.shape[1]]

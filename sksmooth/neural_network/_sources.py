@@ -12,7 +12,7 @@ from ..ensemble._features import Features
 from ..ensemble._noise import AdditiveNoise
 from ..smoothing import UniformNoise
 from ..smoothing._grid import on_grid
-from ._philox import standard_normal, standard_uniform
+from ._philox import scratch, standard_normal, standard_uniform
 
 # Numbers drawn at a time on a CPU: their intermediate results stay in its cache.
 _CHUNK = 2**15
@@ -51,30 +51,44 @@ class CountedNoise:
         """Write the noisy rows of these numbers to `out`, of shape (m, n_features)."""
         n_columns = self.values.shape[1] if self.positions is None else len(self.positions)
         step = len(rows) if rows.device.type != "cpu" else max(1, _CHUNK // n_columns)
+        whole = scratch(min(step, len(rows)), n_columns, rows.device)
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
-            values = self.values.index_select(0, part)
-            drawn = self._draw(key, part, n_columns)
-            if self.positions is None:
-                values += drawn
-            else:
-                values.index_add_(1, self.positions, drawn)
-            out[start : start + step] = values
+            values, seen = self.values.index_select(0, part), out[start : start + step]
+            column = 0
+            for noise in self._draw(key, part, n_columns, whole[:, : len(part)]):
+                columns = slice(column, column + noise.shape[1])
+                column = columns.stop
+                scale = self._scale(columns)
+                if self.positions is not None:
+                    values[:, self.positions[columns]] += self._rounded(noise.mul_(scale))
+                elif self.noise.grid is None and not torch.is_tensor(scale):
+                    torch.add(values[:, columns], noise, alpha=scale, out=seen[:, columns])
+                else:
+                    noise = self._rounded(noise.mul_(scale))
+                    torch.add(values[:, columns], noise, out=seen[:, columns])
+            if self.positions is not None:
+                seen.copy_(values)
 
-    def _draw(self, key: np.ndarray, rows: torch.Tensor, n_columns: int) -> torch.Tensor:
-        law = self.noise.law
-        if isinstance(law, UniformNoise):
-            noise = (standard_uniform(key, rows, n_columns) - 0.5) * law.width
-            if self.scale is not None:
-                noise *= self.scale
-        else:
-            noise = standard_normal(key, rows, n_columns)
-            noise *= law.sigma if self.scale is None else self.scale
-        if self.noise.grid is None:
+    def _draw(self, key: Any, rows: torch.Tensor, n_columns: int, memory: torch.Tensor) -> Any:
+        if not isinstance(self.noise.law, UniformNoise):
+            return standard_normal(key, rows, n_columns, memory)
+        halves = standard_uniform(key, rows, n_columns, memory)
+        return [half.sub_(0.5).mul_(self.noise.law.width) for half in halves]
+
+    def _scale(self, columns: slice) -> Any:
+        """Return what the draws of these columns are multiplied by."""
+        if self.scale is not None:
+            return self.scale[columns]
+        return 1.0 if isinstance(self.noise.law, UniformNoise) else self.noise.law.sigma
+
+    def _rounded(self, noise: torch.Tensor) -> torch.Tensor:
+        grid = self.noise.grid
+        if grid is None:
             return noise
-        if rows.device.type == "cpu":
-            return torch.from_numpy(on_grid(noise.numpy(), self.noise.grid, "the noise"))
-        return torch.round(noise / self.noise.grid) * self.noise.grid
+        if noise.device.type == "cpu":
+            return torch.from_numpy(on_grid(noise.numpy(), grid, "the noise"))
+        return torch.round(noise / grid) * grid
 
 
 class Kept:

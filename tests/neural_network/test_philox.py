@@ -7,10 +7,11 @@ import torch
 from scipy import stats
 
 from sksmooth.neural_network._philox import (
-    _torch_pairs,
+    _fill,
+    _fill_by_torch,
+    scratch,
     standard_normal,
     standard_uniform,
-    uniform_pairs,
 )
 
 # Random123's known answers for philox4x32-10: counter, key, output.
@@ -45,39 +46,48 @@ def test_the_oracle_gives_the_published_answers(counter, key, answer):
     assert philox(counter, key) == answer
 
 
-@pytest.mark.parametrize("pairs", [uniform_pairs, _torch_pairs], ids=["numba", "torch"])
-def test_pairs_are_the_words_of_the_oracle(pairs):
+def drawn(draw, key, rows, n_columns):
+    halves = draw(key, rows, n_columns, scratch(len(rows), n_columns, rows.device))
+    return torch.cat(list(halves), dim=1)
+
+
+@pytest.mark.parametrize("by_torch", [False, True])
+def test_pairs_are_the_words_of_the_oracle(by_torch):
     rng = np.random.default_rng(0)
     key = rng.integers(2**32, size=4, dtype=np.uint32)
     rows = torch.tensor([0, 1, 12345, 2**32 - 1])
-    drawn = pairs(key, rows, 5)
+    pairs = torch.empty(2, 4, 5, dtype=torch.float64)
+    if by_torch:
+        _fill_by_torch(key, rows, pairs)
+    else:
+        _fill(key.astype(np.uint64), rows.numpy(), pairs.numpy())
     for i, row in enumerate(rows.tolist()):
         for j in range(5):
             words = philox([j, row, int(key[2]), int(key[3])], [int(key[0]), int(key[1])])
             whole = [words[0] * 2**32 + words[1], words[2] * 2**32 + words[3]]
             expected = [(float(w) + 0.5) * 2.0**-64 for w in whole]
-            assert drawn[:, i, j].tolist() == expected
+            assert pairs[:, i, j].tolist() == expected
 
 
 @pytest.mark.parametrize("draw", [standard_normal, standard_uniform])
 @pytest.mark.parametrize("n_columns", [1, 6, 7])
 def test_rows_do_not_depend_on_which_others_are_drawn(draw, n_columns):
     key = np.arange(4, dtype=np.uint32)
-    whole = draw(key, torch.arange(50), n_columns)
+    whole = drawn(draw, key, torch.arange(50), n_columns)
     rows = torch.tensor([7, 3, 3, 49])
     assert whole.shape == (50, n_columns)
-    assert torch.equal(draw(key, rows, n_columns), whole[rows])
+    assert torch.equal(drawn(draw, key, rows, n_columns), whole[rows])
 
 
 def test_normal_numbers_are_normal_and_independent():
     key = np.array([1, 2, 3, 4], dtype=np.uint32)
-    z = standard_normal(key, torch.arange(400), 501).numpy()
+    z = drawn(standard_normal, key, torch.arange(400), 501).numpy()
     assert stats.kstest(z.ravel(), "norm").pvalue > 0.001
-    assert stats.kstest(standard_uniform(key, torch.arange(400), 501).numpy().ravel(),
-                        "uniform").pvalue > 0.001  # fmt: skip
+    u = drawn(standard_uniform, key, torch.arange(400), 501).numpy()
+    assert stats.kstest(u.ravel(), "uniform").pvalue > 0.001
     assert (np.abs(z) > 4.0).mean() == pytest.approx(2 * stats.norm.sf(4.0), abs=4e-5)
     # Neighbours in a row, in a column, of a pair, and of other keys.
-    other = standard_normal(key + np.uint32(1), torch.arange(400), 501).numpy()
+    other = drawn(standard_normal, key + np.uint32(1), torch.arange(400), 501).numpy()
     pairs = [(z[:, :-1], z[:, 1:]), (z[:-1], z[1:]), (z[:, :250], z[:, 251:]), (z, other)]
     for a, b in pairs:
         for f, g in [(a, b), (np.abs(a), np.abs(b)), (a**2, b)]:

@@ -139,3 +139,26 @@ def test_stacked_residual_equals_alone():
     ensemble.fit(X, y)
     for member, seed in zip(ensemble.estimators_, ensemble.member_seeds_, strict=True):
         assert largest_difference(member, trained_alone(recipe, seed)) < 1e-10
+
+
+@pytest.mark.parametrize("module", ["dropout", "batch norm", "large"])
+def test_large_nets_are_trained_alone_bit_by_bit_as_by_skorch(module):
+    rng = np.random.default_rng(0)
+    X, y = rng.random((24, 784)), rng.integers(2, size=24)
+    params = {"batch_size": 8, **SHUFFLED}
+    if module == "dropout":
+        estimator = net(MnistConvolutional, module__dropout=0.25, **params)
+    elif module == "large":
+        estimator = net(Perceptron, module__n_features=784, module__n_hidden=100, **params)
+    else:
+        X, y = data(40, 64)
+        estimator = net(Residual, module__norm="batch", **params)
+    ensemble = RABEnsembleClassifier(estimator, n_estimators=2, sigma=0.5, random_state=0)
+    recipe = recipe_of(ensemble, X, y)
+    ensemble.fit(X, y)
+    assert not ensemble._net.stacking.together
+    for member, seed in zip(ensemble.estimators_, ensemble.member_seeds_, strict=True):
+        alone = trained_alone(recipe, seed)
+        assert largest_difference(member, alone) == 0.0
+        for a, b in zip(member.module_.buffers(), alone.module_.buffers(), strict=True):
+            assert torch.equal(a, b)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The epochs of members that take the same steps, whether together or alone.
+
+Every member is initialised, shuffles its rows and drops out as it would by skorch's own loop: from
+its own stream of torch's generator, in the order in which a skorch net draws from it. Rows are not
+fetched and put together one by one, which takes skorch a good part of the time of a small net.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..ensemble._members import Streams
+
+
+@dataclass
+class Unit:
+    """One member while it is trained."""
+
+    number: int  # within the block
+    net: Any
+    rng: torch.Generator  # what torch's global generator would be for it
+    dropout: torch.Generator  # the same, or one on the device
+    labels: np.ndarray
+    key: np.ndarray
+    rows: np.ndarray  # of the training set that are trained on
+    iterators: tuple[Any, Any]
+    streams: Streams
+
+
+@contextmanager
+def global_generator(rng: torch.Generator) -> Iterator[None]:
+    """Let torch's global generator be this one for a while."""
+    torch.default_generator.set_state(rng.get_state())
+    yield
+    rng.set_state(torch.default_generator.get_state())
+
+
+class Loop(ABC):
+    """Training of some members of a block that take the same steps."""
+
+    def __init__(self, block: Any, units: list[Unit], indices: list[int], source: Any):
+        self.block, self.units, self.indices, self.source = block, units, indices, source
+        self.device = block.device
+        labels = [torch.from_numpy(np.asarray(unit.labels)) for unit in units]
+        self.labels = torch.stack(labels).to(self.device)
+        self.subset = torch.stack([torch.from_numpy(unit.rows) for unit in units])
+
+    @abstractmethod
+    def step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Take one step on a batch for each member; return their losses."""
+
+    def run(self) -> None:
+        """Train all epochs."""
+        inputs: torch.Tensor | None = None
+        for epoch in range(self.units[0].net.max_epochs):
+            order, sizes = self._order()
+            total = torch.zeros(len(self.units), dtype=torch.float64, device=self.device)
+            start = 0
+            for size in sizes:
+                rows = order[:, start : start + size]
+                start += size
+                if inputs is None or inputs.shape[1] != size:
+                    shape = (len(self.units), size, self.block.n_features)
+                    inputs = torch.empty(shape, dtype=self.block.dtype, device=self.device)
+                self.source.batch(self.indices, rows, inputs)
+                total += self.step(inputs, torch.gather(self.labels, 1, rows)) * size
+            self._between_epochs()
+            self._record(epoch, total / max(start, 1))
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of forward passes."""
+        if self.block.recipe.net.stacking.mixed_precision:
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def _order(self) -> tuple[torch.Tensor, list[int]]:
+        """Return each member's rows in the order of this epoch, and the sizes of its batches."""
+        orders, sizes = [], []
+        for unit, subset in zip(self.units, self.subset, strict=True):
+            with global_generator(unit.rng):
+                # The iterator over batches that the loader would follow: no row is fetched here.
+                batches = list(iter(unit.iterators[0])._sampler_iter)
+            orders.append(subset[torch.tensor([i for batch in batches for i in batch])])
+            sizes = [len(batch) for batch in batches]
+        return torch.stack(orders).to(self.device), sizes
+
+    def _between_epochs(self) -> None:
+        """Draw what the loader of the validation set draws from a member's stream."""
+        for unit in self.units:
+            if unit.iterators[1] is not None:
+                with global_generator(unit.rng):
+                    iter(unit.iterators[1])
+
+    def _record(self, epoch: int, losses: torch.Tensor) -> None:
+        for unit, loss in zip(self.units, losses.tolist(), strict=True):
+            history = unit.net.history
+            history.new_epoch()
+            history.record("epoch", epoch + 1)
+            history.record("train_loss", loss)
+
+
+class PlainLoop(Loop):
+    """One member, by its own module and optimizer."""
+
+    def step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """See `Loop.step`."""
+        (unit,) = self.units
+        net, x = unit.net, inputs[0]
+        net._set_training(True)
+        with global_generator(unit.rng), self.autocast():
+            loss = net.get_loss(net.infer(x), labels[0], X=x, training=True)
+        net.optimizer_.zero_grad()
+        loss.backward()
+        net.optimizer_.step()
+        return loss.detach().reshape(1)
