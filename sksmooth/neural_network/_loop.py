@@ -108,7 +108,23 @@ class Loop(ABC):
 
 
 class PlainLoop(Loop):
-    """One member, by its own module and optimizer."""
+    """One member, by its own module and optimizer.
+
+    Images are kept with their channels last, as torch's convolutions and pools on a CPU like it;
+    the sums are the same ones in another order.
+    """
+
+    def run(self) -> None:
+        """Train all epochs."""
+        (unit,) = self.units
+        module = unit.net.module_
+        module.to(memory_format=torch.channels_last)
+        super().run()
+        module.to(memory_format=torch.contiguous_format)
+        for state in unit.net.optimizer_.state.values():
+            for name, value in state.items():
+                if torch.is_tensor(value):
+                    state[name] = value.contiguous()
 
     def step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """See `Loop.step`."""

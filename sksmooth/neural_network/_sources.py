@@ -36,25 +36,34 @@ class CountedNoise:
     """
 
     def __init__(self, features: Features, noise: AdditiveNoise, dtype: torch.dtype, device: Any):
-        whole = features.values if features.rest is None else features.rest
-        self.values = torch.from_numpy(np.array(whole, dtype=np.float64)).to(device)
-        self.noise, self.dtype = noise, dtype
-        self.positions = None
+        values, self.positions = features.values, None
         if features.rest is not None:
             self.positions = torch.from_numpy(features.positions).to(device)
-            self.values[:, self.positions] = torch.from_numpy(features.values).to(device)
+            values = np.array(features.rest, dtype=np.float64)
+            values[:, features.positions] = features.values
+        self.n_features = values.shape[1]
+        # On a CPU left where they are: a worker is sent a memory map, which all of them share.
+        on_cpu = torch.device(device).type == "cpu"
+        self.values: Any = values if on_cpu else torch.tensor(values, device=device)
+        self.noise, self.dtype = noise, dtype
         self.scale = None
         if noise.sigmas is not None:
             self.scale = torch.from_numpy(noise.sigmas).to(device)
 
     def fill(self, key: np.ndarray, rows: torch.Tensor, out: torch.Tensor) -> None:
         """Write the noisy rows of these numbers to `out`, of shape (m, n_features)."""
-        n_columns = self.values.shape[1] if self.positions is None else len(self.positions)
+        n_columns = self.n_features if self.positions is None else len(self.positions)
         step = len(rows) if rows.device.type != "cpu" else max(1, _CHUNK // n_columns)
-        whole = scratch(min(step, len(rows)), n_columns, rows.device)
+        step = min(step, len(rows))
+        whole = scratch(step, n_columns, rows.device)
+        clean = torch.empty(step, self.n_features, dtype=torch.float64, device=rows.device)
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
-            values, seen = self.values.index_select(0, part), out[start : start + step]
+            values, seen = clean[: len(part)], out[start : start + step]
+            if torch.is_tensor(self.values):
+                torch.index_select(self.values, 0, part, out=values)
+            else:
+                np.take(self.values, part.numpy(), axis=0, out=values.numpy(), mode="clip")
             column = 0
             for noise in self._draw(key, part, n_columns, whole[:, : len(part)]):
                 columns = slice(column, column + noise.shape[1])
