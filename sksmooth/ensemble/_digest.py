@@ -12,7 +12,8 @@ What counts as one state, so that storing, loading and predicting do not change 
   shared references, the order of dicts and sets (not of an `OrderedDict`), the order, duplicates
   and index type of sparse entries, and what lies under the mask of a masked array.
 * scikit-learn's version, which estimators add to their pickled state, and the query counters of a
-  `KDTree` or `BallTree` are no part of the trained model. Nor are the seconds that a search took.
+  `KDTree` or `BallTree` are no part of the trained model. Nor are the seconds that a search took,
+  or what a skorch net recorded while it was trained.
 * What a round trip through skops changes beyond layout: the sign and payload of a Python float
   that is not a number, and (with scipy 1.11) a sparse array becomes a sparse matrix. Both pairs
   are one state. numpy scalars come back as what they were: ``1.0`` and ``np.float64(1.0)`` differ.
@@ -47,6 +48,7 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import Bunch
 
 from ..exceptions import DigestError
+from ._nets import is_net
 
 # Says which encoding follows: another one needs another line here.
 _FORMAT = b"sksmooth digest 1\n"
@@ -428,7 +430,9 @@ class _Walk:
             state = vars(obj)
         # Requests for routing, which hold the estimator itself, say how `fit` was called; callbacks
         # show its progress.
-        aside = ("_metadata_request", "_skl_callbacks")
+        aside = {"_metadata_request", "_skl_callbacks"}
+        if is_net(obj):
+            aside |= {"history_", "callbacks_"}  # with the seconds that epochs took
         state = {k: v for k, v in state.items() if k not in aside}
         if isinstance(obj, BaseSearchCV):
             state = {k: v for k, v in state.items() if k != "refit_time_"}

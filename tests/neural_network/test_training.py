@@ -5,6 +5,8 @@ import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -57,11 +59,60 @@ def assert_same_members(one, other, tolerance=0.0):
 # --- the same members, wherever and however ------------------------------------------------------
 
 
-def test_the_number_of_processes_changes_nothing():
+@pytest.mark.parametrize("training", [StackedTraining(block_size=2), "sequential"])
+def test_the_number_of_processes_changes_nothing(training):
     X, y = data()
-    options = {"training": StackedTraining(block_size=2), "n_estimators": 5}
-    one = ensemble(**options).fit(X, y)
-    assert_same_members(one, ensemble(n_jobs=2, **options).fit(X, y))
+    options = {"training": training, "n_estimators": 5}
+    one, two = ensemble(**options).fit(X, y), ensemble(n_jobs=2, **options).fit(X, y)
+    assert_same_members(one, two)
+    np.testing.assert_array_equal(one.collect_votes(X).data, two.collect_votes(X).data)
+
+
+def test_a_script_s_own_classes_reach_other_processes(tmp_path):
+    # Modules and nets of __main__: other processes have no such module to look them up in.
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import numpy as np, torch, pickle
+from skorch import NeuralNetClassifier
+from sksmooth import RABEnsembleClassifier
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+    def forward(self, x):
+        return self.layer(x)
+
+class Own(NeuralNetClassifier):
+    pass
+
+if __name__ == "__main__":
+    X = np.random.default_rng(0).normal(size=(30, 2)); y = (X[:, 0] > 0).astype(int)
+    for kind, training in [(NeuralNetClassifier, "auto"), (Own, "sequential")]:
+        net = kind(Net, criterion=torch.nn.CrossEntropyLoss, max_epochs=2, verbose=0)
+        votes = []
+        for n_jobs, folder in [(1, None), (2, None), (2, "folder-" + training)]:
+            model = RABEnsembleClassifier(
+                net, n_estimators=22, training=training, n_jobs=n_jobs, random_state=0,
+                checkpoint_dir=folder,
+            ).fit(X, y)
+            assert type(model.estimators_[0]) is kind
+            assert type(model.estimators_[0].module_) is Net
+            votes.append(model.collect_votes(X).data)
+            assert pickle.loads(pickle.dumps(model)).predict(X).shape == (30,)
+        model.fit(X, y)  # all from the folder
+        votes.append(model.collect_votes(X).data)
+        assert all((v == votes[0]).all() for v in votes)
+    print("done")
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, cwd=tmp_path,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "done"
 
 
 @pytest.mark.parametrize("size", [1, 4, 6])
