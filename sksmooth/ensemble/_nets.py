@@ -203,6 +203,8 @@ def net_plan(recipe: Any, training: Any, n_jobs: int | None) -> NetPlan | None:
         stacking: Any = "it is the end of a pipeline, whose other steps are fitted for each member"
         if net is estimator:
             stacking = _plan.plan(recipe, None if training == "auto" else options)
+    if stacking is None:
+        return plan
     if not isinstance(stacking, str):
         return replace(plan, stacking=stacking)
     if asked:

@@ -15,8 +15,9 @@ from ..ensemble._members import Member, Recipe, Streams, global_generators, port
 from ..ensemble._parallel import one_thread
 from ..smoothing._streams import generator
 from ._loop import PlainLoop, Unit
-from ._nets import settled
+from ._nets import is_private, settled, targets_of
 from ._philox import KEY_WORDS
+from ._private import PrivateLoop
 from ._sources import CountedNoise, Kept, Regenerated, counted
 from ._stacked import StackedLoop
 
@@ -92,9 +93,11 @@ class Block:
         try:
             net.initialize()
             rng = torch.Generator()
-            rng.set_state(torch.default_generator.get_state())
+            own = getattr(net, "_stream", None)  # of a private net with a random_state
+            rng.set_state(torch.default_generator.get_state() if own is None else own)
             y = recipe.classes[labels]
             net.check_data(labels, y)
+            y = targets_of(net, y)
             dataset, others = net.get_split_datasets(np.arange(labels.size), y)
         except MemoryError:
             raise
@@ -134,7 +137,9 @@ class Block:
         sizes = sorted({unit.rows.size for unit in self.units})
         for size in sizes:
             group = [k for k, unit in enumerate(self.units) if unit.rows.size == size]
-            kind = StackedLoop if recipe.net.stacking.together else PlainLoop
+            kind: Any = StackedLoop if recipe.net.stacking.together else PlainLoop
+            if is_private(self.units[group[0]].net):
+                kind = PrivateLoop
             kind(self, [self.units[k] for k in group], group, source).run()
         for unit in self.units:
             self.done[unit.number] = self._finished(unit)

@@ -54,26 +54,35 @@ class Loop(ABC):
         self.subset = torch.stack([torch.from_numpy(unit.rows) for unit in units])
 
     @abstractmethod
-    def step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Take one step on a batch for each member; return their losses."""
+    def step(self, inputs: torch.Tensor, labels: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+        """Take one step on a batch for each member; return their mean losses.
+
+        Parameters
+        ----------
+        inputs : tensor of shape (n_members, n_rows, n_features)
+            The batches. Where they differ in size, rows beyond a member's own are any others.
+        labels : tensor of int64 of shape (n_members, n_rows)
+            Numbers of outputs.
+        sizes : tensor of int64 of shape (n_members,)
+            The members' own numbers of rows.
+        """
 
     def run(self) -> None:
         """Train all epochs."""
         inputs: torch.Tensor | None = None
         for epoch in range(self.units[0].net.max_epochs):
-            order, sizes = self._order()
             total = torch.zeros(len(self.units), dtype=torch.float64, device=self.device)
-            start = 0
-            for size in sizes:
-                rows = order[:, start : start + size]
-                start += size
-                if inputs is None or inputs.shape[1] != size:
-                    shape = (len(self.units), size, self.block.n_features)
+            n_rows = torch.zeros_like(total)
+            for rows, sizes in self._batches():
+                if inputs is None or inputs.shape[1] != rows.shape[1]:
+                    shape = (*rows.shape, self.block.n_features)
                     inputs = torch.empty(shape, dtype=self.block.dtype, device=self.device)
                 self.source.batch(self.indices, rows, inputs)
-                total += self.step(inputs, torch.gather(self.labels, 1, rows)) * size
+                losses = self.step(inputs, torch.gather(self.labels, 1, rows), sizes)
+                total += losses * sizes
+                n_rows += sizes
             self._between_epochs()
-            self._record(epoch, total / max(start, 1))
+            self._record(epoch, total / n_rows.clamp(min=1.0))
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context of forward passes."""
@@ -81,16 +90,25 @@ class Loop(ABC):
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
-    def _order(self) -> tuple[torch.Tensor, list[int]]:
-        """Return each member's rows in the order of this epoch, and the sizes of its batches."""
-        orders, sizes = [], []
-        for unit, subset in zip(self.units, self.subset, strict=True):
+    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield each member's rows of each batch of an epoch, and how many are its own."""
+        orders = []
+        for unit in self.units:
             with global_generator(unit.rng):
                 # The iterator over batches that the loader would follow: no row is fetched here.
-                batches = list(iter(unit.iterators[0])._sampler_iter)
-            orders.append(subset[torch.tensor([i for batch in batches for i in batch])])
+                orders.append(iter(unit.iterators[0])._sampler_iter)
+        while True:
+            batches: list[Any] = []
+            for unit, order in zip(self.units, orders, strict=True):
+                with global_generator(unit.rng):  # a batch may be drawn when it is asked for
+                    batches.append(next(order, None))
+            if batches[0] is None:  # all members take equally many steps
+                return
             sizes = [len(batch) for batch in batches]
-        return torch.stack(orders).to(self.device), sizes
+            rows = torch.zeros(len(batches), max(1, *sizes), dtype=torch.int64)
+            for k, batch in enumerate(batches):
+                rows[k, : sizes[k]] = self.subset[k, torch.tensor(batch, dtype=torch.int64)]
+            yield rows.to(self.device), torch.tensor(sizes, device=self.device)
 
     def _between_epochs(self) -> None:
         """Draw what the loader of the validation set draws from a member's stream."""
@@ -126,7 +144,7 @@ class PlainLoop(Loop):
                 if torch.is_tensor(value):
                     state[name] = value.contiguous()
 
-    def step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def step(self, inputs: torch.Tensor, labels: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
         """See `Loop.step`."""
         (unit,) = self.units
         net, x = unit.net, inputs[0]

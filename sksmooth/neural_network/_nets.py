@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -32,45 +33,61 @@ def check_net(net: Any, X: Any, classes: np.ndarray) -> str:
     `X` are a few rows, or None where the net sees others, as at the end of a pipeline. What is
     wrong for one member is wrong for all, so it is said before any is trained.
     """
-    device = torch.device(net.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
+    check_device(net)
+    net = copied(net).initialize()
+    name = str(dtype_of(net.module_)).removeprefix("torch.")
+    if X is None:
+        return name
+    n_outputs = checked_outputs(net, np.array(X, dtype=name))
+    takes_numbers = type(net).predict is NeuralNetClassifier.predict
+    whole = classes.dtype.kind in "iu" and classes.min() >= 0 and classes.max() < n_outputs
+    if takes_numbers and not whole:
+        raise ValueError(
+            f"NeuralNetClassifier takes labels for numbers of outputs: they must be integers from "
+            f"0 to {n_outputs - 1}, as {type(net.module_).__name__} has {n_outputs} outputs. Got "
+            f"classes {classes[:10].tolist()}."
+        )
+    return name
+
+
+def check_device(net: Any) -> None:
+    """Raise ValueError where the net asks for a device that is not there."""
+    if torch.device(net.device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             f"device={net.device!r} of the net: torch finds no CUDA device here. Use device='cpu'."
         )
-    net = copied(net).initialize()
-    module = net.module_
-    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
-    name = str(dtype).removeprefix("torch.")
-    if X is None:
-        return name
-    inputs = torch.from_numpy(np.array(X, dtype=name)).to(device)
+
+
+def dtype_of(module: torch.nn.Module) -> torch.dtype:
+    """Return the type of a module's numbers."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+
+
+def checked_outputs(net: Any, X: np.ndarray) -> int:
+    """Return how many outputs an initialised net has for each of a few inputs."""
+    module, device = net.module_, torch.device(net.device)
+    name, training = type(module).__name__, module.training
+    inputs = torch.from_numpy(np.array(X)).to(device)
     try:
         with torch.no_grad():
             module.eval()
             outputs = net.infer(inputs)
     except Exception as failure:
         raise ValueError(
-            f"{type(module).__name__} refuses inputs of shape (n, {X.shape[1]}), the number of "
-            f"features of X, and dtype {name}: {failure}"
+            f"{name} refuses inputs of shape (n, {', '.join(map(str, X.shape[1:]))}), that of X, "
+            f"and dtype {X.dtype}: {failure}"
         ) from failure
+    finally:
+        module.train(training)
     outputs = outputs[0] if isinstance(outputs, tuple) else outputs
-    if type(net).predict is NeuralNetClassifier.predict:
-        _check_labels(type(module).__name__, tuple(outputs.shape), len(X), classes)
-    return name
-
-
-def _check_labels(module: str, shape: tuple[int, ...], n_rows: int, classes: np.ndarray) -> None:
-    if len(shape) != 2 or shape[0] != n_rows:
+    if outputs.ndim != 2 or len(outputs) != len(X):
         raise ValueError(
-            f"{module} must return one row of outputs for each input, one output for each class. "
-            f"Got shape {shape} for {n_rows} inputs."
+            f"{name} must return one row of outputs for each input, one output for each class. "
+            f"Got shape {tuple(outputs.shape)} for {len(X)} inputs."
         )
-    if classes.dtype.kind not in "iu" or classes.min() < 0 or classes.max() >= shape[1]:
-        raise ValueError(
-            f"NeuralNetClassifier takes labels for numbers of outputs: they must be integers from "
-            f"0 to {shape[1] - 1}, as {module} has {shape[1]} outputs. Got classes "
-            f"{classes[:10].tolist()}."
-        )
+    if bool(torch.isnan(outputs).any()) and not np.isnan(X).any():
+        raise ValueError(f"{name} returns nan for the first rows of X, before it was trained.")
+    return int(outputs.shape[1])
 
 
 def copied(net: Any) -> Any:
@@ -87,12 +104,12 @@ def settled(net: Any) -> None:
     """
     to_cpu(net)
     net._set_training(False)  # as after any prediction: the digest of a member must not change
-    reason = _why_diverged(net)
+    reason = why_diverged(net)
     if reason is not None:
         raise RuntimeError(reason)
 
 
-def _why_diverged(net: Any) -> str | None:
+def why_diverged(net: Any) -> str | None:
     wrong = [n for n, p in net.module_.named_parameters() if not bool(torch.isfinite(p).all())]
     if not wrong:
         return None
@@ -102,6 +119,18 @@ def _why_diverged(net: Any) -> str | None:
     )
     when = "" if epoch is None else f"; its loss was no finite number from epoch {epoch} on"
     return f"Training diverged: {wrong[0]} is not finite{when}."
+
+
+def is_private(net: Any) -> bool:
+    """Tell whether a net is trained by differentially private SGD."""
+    module = sys.modules.get("sksmooth.neural_network._dp_sgd")
+    return module is not None and type(net) is module.DPNeuralNetClassifier
+
+
+def targets_of(net: Any, y: np.ndarray) -> np.ndarray:
+    """Return the numbers of the outputs that stand for these labels."""
+    targets: np.ndarray = net.targets(y) if is_private(net) else y
+    return targets
 
 
 def to_cpu(net: Any) -> None:
@@ -122,7 +151,7 @@ def to_cpu(net: Any) -> None:
 
 def why_not_ours(net: Any) -> str | None:
     """Return what of a net only skorch's own loop would follow, or None."""
-    if type(net) is not NeuralNetClassifier:
+    if type(net) is not NeuralNetClassifier and not is_private(net):
         return f"{type(net).__name__} may have a training loop of its own"
     overridden = [name for name, value in vars(net).items() if _is_own(value)]
     if overridden:

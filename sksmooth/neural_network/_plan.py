@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..ensemble._nets import Stacking
 from ..ensemble._stacking import StackedTraining
 from ._blocks import TRIAL_ROWS, inputs_of
 from ._dropout import Dropouts
-from ._nets import copied, has_convolutions, trial_copy, why_not_ours
+from ._nets import copied, has_convolutions, is_private, trial_copy, why_not_ours
+from ._private import row_gradients
 from ._sources import counted
 from ._stacked import Stack
 
@@ -24,8 +26,10 @@ _CPU_MEMBERS, _CPU_PARAMETERS = 10, 75_000
 _LEAST_ON_CPU, _LEAST_ON_GPU = 4, 64
 
 
-def plan(recipe: Any, asked: StackedTraining | None) -> Stacking | str:
+def plan(recipe: Any, asked: StackedTraining | None) -> Stacking | str | None:
     """Return how members are trained by the loops here, or why they cannot be.
+
+    None is a choice: that skorch's own loop is as fast as any.
 
     Parameters
     ----------
@@ -41,6 +45,8 @@ def plan(recipe: Any, asked: StackedTraining | None) -> Stacking | str:
         return f"fit was given {', '.join(sorted(recipe.fit_params))}"
     trial = _Trial(recipe)
     if asked is None and trial.large_on_a_cpu():
+        if is_private(recipe.estimator):
+            return None
         return Stacking(1, trial.keeps_noise(1), False, together=False)
     reason = trial.why_not_together()
     if reason is not None:
@@ -91,16 +97,20 @@ class _Trial:
 
     def _take_a_step(self, dropouts: Dropouts) -> None:
         stack, n_rows = Stack(self.nets, self.device), len(self.inputs)
-        classes, labels = self.recipe.classes, self.recipe.labels[:n_rows]
-        y = torch.from_numpy(classes[labels]).to(self.device)
+        y = self._targets(self.recipe.labels[:n_rows])
         rng = torch.Generator(device=self.device)
         masks = [dropouts.draw(n_rows, self.dtype, rng) for _ in self.nets]
         stacked_masks = {name: torch.stack([m[name] for m in masks]) for name in masks[0]}
         x = torch.stack([self.inputs] * 2)
-        losses = stack.losses(dropouts)(
-            stack.trained, stack.stacked, stacked_masks, x, torch.stack([y, y])
-        )
-        losses.sum().backward()
+        given = (stack.trained, stack.stacked, stacked_masks, x, torch.stack([y, y]))
+        if is_private(self.nets[0]):
+            row_gradients(stack, dropouts)(*given)
+        else:
+            stack.losses(dropouts)(*given).sum().backward()
+
+    def _targets(self, labels: np.ndarray) -> torch.Tensor:
+        y = labels if is_private(self.nets[0]) else self.recipe.classes[labels]
+        return torch.from_numpy(y).to(self.device)
 
     def block_size(self) -> int:
         """Return how many members fit the memory, with their noisy rows if these are not large."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch.func import functional_call, vmap
+from torch.nn.utils.rnn import pad_sequence
 
 from ._dropout import Dropouts
 from ._loop import Loop
@@ -90,9 +91,9 @@ class StackedLoop(Loop):
         self.losses = self.stack.losses(self.dropouts)
         self.optimizer = self.stack.new_optimizer()
 
-    def step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def step(self, inputs: torch.Tensor, labels: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
         """See `Loop.step`."""
-        stack, masks = self.stack, self._masks(inputs.shape[1])
+        stack, masks = self.stack, self.masks(sizes)
         with self.autocast():
             losses = self.losses(stack.trained, stack.stacked, masks, inputs, labels)
         self.optimizer.zero_grad()
@@ -105,8 +106,12 @@ class StackedLoop(Loop):
         super().run()
         self.stack.write_back([unit.net for unit in self.units], self.optimizer)
 
-    def _masks(self, size: int) -> dict[str, torch.Tensor]:
+    def masks(self, sizes: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the masks of dropout layers: 0 beyond a member's own rows."""
         if not self.dropouts:
             return {}
-        drawn = [self.dropouts.draw(size, self.block.dtype, unit.dropout) for unit in self.units]
-        return {name: torch.stack([masks[name] for masks in drawn]) for name in drawn[0]}
+        drawn = [
+            self.dropouts.draw(size, self.block.dtype, unit.dropout)
+            for size, unit in zip(sizes.tolist(), self.units, strict=True)
+        ]
+        return {name: pad_sequence([masks[name] for masks in drawn], True) for name in drawn[0]}

@@ -45,8 +45,7 @@ def trained_alone(recipe, seed):
     X = torch.empty(len(y), recipe.features.values.shape[1], dtype=dtype)
     noise.fill(features.generate_state(4, np.uint32), torch.arange(len(y)), X)
     with global_generators() as reseed:
-        learner = clone(recipe.estimator)
-        reseed(recipe.words(seed))
+        learner = recipe.new_learner(streams, reseed)
         learner.fit(X.numpy(), recipe.classes[y])
     return learner
 
