@@ -3,7 +3,6 @@
 
 from typing import TYPE_CHECKING
 
-from sksmooth._extras import import_extra
 from sksmooth.ensemble._stacking import StackedTraining
 
 if TYPE_CHECKING:
@@ -15,6 +14,8 @@ __all__ = ["DPNeuralNetClassifier", "StackedTraining"]
 def __getattr__(name: str) -> object:
     if name != "DPNeuralNetClassifier":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from sksmooth._extras import import_extra
+
     for module in ("torch", "skorch", "opacus"):
         import_extra(module, extra="torch")
     from sksmooth.neural_network._dp_sgd import DPNeuralNetClassifier

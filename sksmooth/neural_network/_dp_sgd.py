@@ -75,9 +75,12 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights, the batches and the noise. None draws from torch's global
         generator.
+    criterion : torch.nn.Module class or instance, default=torch.nn.CrossEntropyLoss
+        The loss of a batch: a mean over its rows.
+    train_split : callable, default=None
+        As in skorch; None trains on every row.
     **kwargs : dict
-        As in skorch's `NeuralNetClassifier`, but that `criterion` is cross entropy by default, and
-        `train_split` None: every row counts.
+        As in skorch's `NeuralNetClassifier`.
 
     Attributes
     ----------
@@ -144,7 +147,7 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         """
         self._check_parameters()
         check_device(self)
-        with self.own_stream():
+        with self._own_stream():
             super().initialize()
         self._refuse_layers()
         self.spent_ = []
@@ -178,12 +181,23 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
             return super().fit(X, y, **fit_params)
         self.initialize()
         # One stream for all of training, that goes on where the initial weights ended.
-        with self.own_stream(resumed=True):
+        with self._own_stream(resumed=True):
             self.partial_fit(X, y, **fit_params)
         return self
 
     def fit_loop(self, X, y=None, epochs=None, **fit_params):
-        """Train for some epochs, privately; see skorch.
+        """Train for some epochs, privately, as skorch calls it.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or torch Dataset of shape (n_samples, n_features)
+            Training inputs.
+        y : array-like of shape (n_samples,), default=None
+            Labels of `classes_`.
+        epochs : int, default=None
+            Number of epochs; None is `max_epochs`.
+        **fit_params : dict
+            As in skorch.
 
         Returns
         -------
@@ -193,7 +207,7 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         X = self._numbers(X)
         y = np.asarray(y)
         self.check_data(X, y)
-        targets = self.targets(y)
+        targets = self._targets(y)
         self._check_against(X)
         try:
             with warnings.catch_warnings():
@@ -206,11 +220,11 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         reason = why_diverged(self)
         if reason is not None:
             raise RuntimeError(reason)
-        self.account()
+        self._account()
         self._set_training(False)  # as after a prediction, which must not change the net
         return self
 
-    def targets(self, y: np.ndarray) -> np.ndarray:
+    def _targets(self, y: np.ndarray) -> np.ndarray:
         """Return the numbers of the outputs that stand for these labels."""
         classes = np.asarray(self.classes_)
         order = np.argsort(classes)
@@ -251,18 +265,44 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         return super().predict_proba(self._numbers(X))[:, : len(self.classes_)]
 
     def get_iterator(self, dataset, training=False):
-        """Return the batches of a data set; private ones in training. See skorch."""
+        """Return the batches of a data set, private ones in training, as skorch calls it.
+
+        Parameters
+        ----------
+        dataset : torch Dataset
+            The rows.
+        training : bool, default=False
+            Whether the batches are to train on.
+
+        Returns
+        -------
+        torch.utils.data.DataLoader
+            The batches.
+        """
         loader = super().get_iterator(dataset, training=training)
         if not training:
             return loader
         n_rows, n_steps = len(dataset), len(loader)
         self._rate, self._n_rows = 1.0 / n_steps, n_rows
-        self.expected_batch_size = int(n_rows * self._rate)
+        self._expected_batch_size = int(n_rows * self._rate)
         self.noise_multiplier_ = self._chosen_noise_multiplier()
         return DPDataLoader.from_data_loader(loader) if self.poisson_sampling else loader
 
     def train_step(self, batch, **fit_params):
-        """Take one private step on a batch; see skorch."""
+        """Take one private step on a batch, as skorch calls it.
+
+        Parameters
+        ----------
+        batch : tuple of Tensor
+            Inputs and the numbers of their outputs.
+        **fit_params : dict
+            As in skorch.
+
+        Returns
+        -------
+        dict
+            The loss and the outputs of the step.
+        """
         if self._private is None:
             self._begin_privacy()
         return super().train_step(batch, **fit_params)
@@ -287,7 +327,7 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
             self.optimizer_,
             noise_multiplier=self.noise_multiplier_,
             max_grad_norm=self.max_grad_norm,
-            expected_batch_size=self.expected_batch_size,
+            expected_batch_size=self._expected_batch_size,
         )
         self._private, self._n_steps = _Private(hooks, steps), 0
 
@@ -298,10 +338,10 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         for parameter in self.module_.parameters():
             for name in _LEFT_ON_PARAMETERS:
                 vars(parameter).pop(name, None)
-        self.note_steps(self._n_steps)
+        self._note_steps(self._n_steps)
         del self._private, self._n_steps
 
-    def note_steps(self, n_steps: int) -> None:
+    def _note_steps(self, n_steps: int) -> None:
         """Count steps that were taken, whoever took them."""
         self.spent_ = [*self.spent_, (self.noise_multiplier_, self._rate, n_steps)]
 
@@ -320,7 +360,7 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
     def _delta(self) -> float:
         return 0.1 / self._n_rows if self.delta is None else float(self.delta)
 
-    def account(self) -> None:
+    def _account(self) -> None:
         """Work out what was spent."""
         self.delta_ = self._delta()
         if not self.poisson_sampling or any(noise == 0.0 for noise, _, _ in self.spent_):
@@ -333,7 +373,7 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
     # --- randomness -------------------------------------------------------------------------------
 
     @contextmanager
-    def own_stream(self, resumed: bool = False) -> Iterator[None]:
+    def _own_stream(self, resumed: bool = False) -> Iterator[None]:
         """Let torch's global generator be this net's own for a while, if it has a `random_state`.
 
         With `resumed` it goes on where it was left the last time.

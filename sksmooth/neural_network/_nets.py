@@ -129,7 +129,7 @@ def is_private(net: Any) -> bool:
 
 def targets_of(net: Any, y: np.ndarray) -> np.ndarray:
     """Return the numbers of the outputs that stand for these labels."""
-    targets: np.ndarray = net.targets(y) if is_private(net) else y
+    targets: np.ndarray = net._targets(y) if is_private(net) else y
     return targets
 
 

@@ -83,14 +83,14 @@ class PrivateLoop(StackedLoop):
                     device=total.device,
                 )  # fmt: skip
         for name, parameter in self.stack.trained.items():
-            parameter.grad = sums[name] / net.expected_batch_size
+            parameter.grad = sums[name] / net._expected_batch_size
 
     def run(self) -> None:
         """Train all epochs, and account for them."""
         super().run()
         for unit in self.units:
-            unit.net.note_steps(self.n_steps)
-            unit.net.account()
+            unit.net._note_steps(self.n_steps)
+            unit.net._account()
 
 
 def row_gradients(stack: Stack, dropouts: Dropouts) -> Callable[..., Any]:

@@ -72,7 +72,7 @@ def test_it_is_what_opacus_trains():
     X, y = data(48)
     trained = private(**DOUBLE).fit(X, y)
     other = private(**DOUBLE).initialize()
-    with other.own_stream(resumed=True):
+    with other._own_stream(resumed=True):
         dataset = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
         loader = torch.utils.data.DataLoader(dataset, batch_size=16)
         engine = PrivacyEngine(accountant="rdp")
