@@ -12,6 +12,7 @@ import numpy as np
 from joblib import effective_n_jobs
 
 from ._features import Features
+from ._linear import linear_votes
 from ._nets import NetPlan, ship
 from ._noise import FeatureNoise
 from ._parallel import one_thread, run_tasks
@@ -141,43 +142,53 @@ def collect_chunk(
     voting: str,
     net: NetPlan | None,
     first: int,
-    advance: Callable[[int], Any] | None = None,
+    advance: Callable[[int], Any] = lambda n: None,
 ) -> np.ndarray:
     """Return the votes of a few members, in one inner thread."""
-    if isinstance(learners, bytes):
-        learners = pickle.loads(learners)
+    members: list[Any] = pickle.loads(learners) if isinstance(learners, bytes) else learners
     n_samples, n_classes = features.n_samples, classes.size
     soft = voting == "soft"
     # Counts with the rows last while they are added up: each class's are then one block of memory.
-    shape = (n_samples, n_classes, len(learners)) if soft else (2, n_classes, n_samples)
+    shape = (n_samples, n_classes, len(members)) if soft else (2, n_classes, n_samples)
     votes = np.zeros(shape, dtype=np.float64 if soft else np.int64)
-    shifted_inputs = noise.shifting(features)
+    chooses = (first + np.arange(len(members))) % _EVERY == 0
+    left = np.flatnonzero([member is not None for member in members])
+    advance(len(members) - left.size)  # they count as drawn and vote for nobody
     with one_thread():
-        for i, learner in enumerate(learners):
-            if learner is not None:  # else it counts as drawn and votes for nobody
-                X = shifted_inputs(test_vectors[i])
-                X = X if net is None else net.inputs(X)
-                try:
-                    if soft:
-                        votes[:, :, i] = _soft(learner, X, classes)
-                    else:
-                        labels = np.asarray(learner.predict(X)).reshape(-1)
-                        if labels.shape != (n_samples,):
-                            raise ValueError(
-                                f"predict must give one label for each of {n_samples} rows. Got "
-                                f"{labels.size}."
-                            )
-                        role = votes[0] if (first + i) % _EVERY == 0 else votes[1]
-                        for c in range(n_classes):  # a label that is none of them is for nobody
-                            role[c] += labels == classes[c]
-                except Exception as failure:
-                    failure.add_note(
-                        f"Raised by member {first + i} of the ensemble on test inputs."
-                    )
-                    raise
-            if advance is not None:
-                advance(1)
+        if not soft:
+            for numbers, predicted in linear_votes(members, test_vectors, features, noise, classes):
+                for c in range(n_classes):
+                    chosen = predicted == c
+                    votes[0, c] += chosen[:, chooses[numbers]].sum(axis=1)
+                    votes[1, c] += chosen[:, ~chooses[numbers]].sum(axis=1)
+                left = np.setdiff1d(left, numbers, assume_unique=True)
+                advance(numbers.size)
+        shifted_inputs = noise.shifting(features)
+        for i in left:
+            X = shifted_inputs(test_vectors[i])
+            X = X if net is None else net.inputs(X)
+            try:
+                if soft:
+                    votes[:, :, i] = _soft(members[i], X, classes)
+                else:
+                    labels = _labels(members[i], X, n_samples)
+                    for c in range(n_classes):  # a label that is none of them is for nobody
+                        votes[0 if chooses[i] else 1, c] += labels == classes[c]
+            except Exception as failure:
+                failure.add_note(f"Raised by member {first + i} of the ensemble on test inputs.")
+                raise
+            advance(1)
     return votes if soft else votes.transpose(0, 2, 1)
+
+
+def _labels(learner: Any, X: Any, n_samples: int) -> np.ndarray:
+    """Return a member's predicted labels."""
+    labels = np.asarray(learner.predict(X)).reshape(-1)
+    if labels.shape != (n_samples,):
+        raise ValueError(
+            f"predict must give one label for each of {n_samples} rows. Got {labels.size}."
+        )
+    return labels
 
 
 def _soft(learner: Any, X: Any, classes: np.ndarray) -> np.ndarray:
