@@ -92,7 +92,7 @@ if __name__ == "__main__":
     for kind, training in [(NeuralNetClassifier, "auto"), (Own, "sequential")]:
         net = kind(Net, criterion=torch.nn.CrossEntropyLoss, max_epochs=2, verbose=0)
         votes = []
-        for n_jobs, folder in [(1, None), (2, None), (2, "folder-" + training)]:
+        for n_jobs, folder in [(1, None), (2, "folder-" + training)]:
             model = RABEnsembleClassifier(
                 net, n_estimators=22, training=training, n_jobs=n_jobs, random_state=0,
                 checkpoint_dir=folder,
