@@ -10,12 +10,7 @@ void. The training noise is drawn once, before the learner starts, and is all th
 from __future__ import annotations
 
 import copy
-import random
-import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,6 +19,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.dummy import DummyClassifier
 
+from .._global_generators import GLOBAL_WORDS, Reseed
 from ..smoothing import CategoricalNoise
 from ..smoothing._streams import generator
 from ._digest import digest
@@ -33,9 +29,6 @@ from ._noise import FeatureNoise
 
 # Words of 32 bits in a member's seed.
 _SEED_WORDS = 4
-
-# Words of a learner's stream that seed the global generators: four NumPy's, four the others.
-_GLOBAL_WORDS = 8
 
 
 def member_seeds(entropy: np.ndarray, start: int, stop: int) -> np.ndarray:
@@ -117,7 +110,7 @@ class Recipe(Sized):
         """Return an untrained learner, with all that it may draw from seeded for this member."""
         learner = clone(self.estimator)
         words = self._words(streams)
-        randomize(learner, self.random_states, words[_GLOBAL_WORDS:])
+        randomize(learner, self.random_states, words[GLOBAL_WORDS:])
         reseed(words)
         return learner
 
@@ -134,7 +127,7 @@ class Recipe(Sized):
         return self._words(Streams.of(seed))
 
     def _words(self, streams: Streams) -> np.ndarray:
-        return streams.learner.generate_state(_GLOBAL_WORDS + len(self.random_states), np.uint32)
+        return streams.learner.generate_state(GLOBAL_WORDS + len(self.random_states), np.uint32)
 
     @property
     def n_columns(self) -> int:
@@ -157,10 +150,6 @@ class Recipe(Sized):
         else:  # RAB, Algorithm 1: the seed is a hash of the trained member
             source = np.random.SeedSequence(np.frombuffer(digest(learner), dtype="<u4"))
         return self.feature_noise.test_vector(self.n_columns, generator(source))
-
-
-# Seeds the global generators from words of 32 bits, of which it takes _GLOBAL_WORDS.
-Reseed = Callable[[np.ndarray], None]
 
 
 @dataclass(frozen=True)
@@ -190,81 +179,6 @@ def randomize(learner: BaseEstimator, names: tuple[str, ...], words: np.ndarray)
         learner.random_state = seeds[0]  # what set_params does, without its many checks
     elif names:
         learner.set_params(**dict(zip(names, seeds, strict=True)))
-
-
-class _Lending:
-    """Who has the global generators: one thread at a time, others that train are its guests."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.owner: int | None = None
-        self.depth = 0  # an ensemble of ensembles borrows them again
-        self.guests = 0
-        self.disturbed = False  # whether there were guests since the owner came
-
-    def enter(self) -> bool:
-        """Return whether this thread now owns the generators."""
-        with self.lock:
-            if self.owner in (None, threading.get_ident()):
-                self.owner, self.depth = threading.get_ident(), self.depth + 1
-                self.disturbed = self.disturbed or self.guests > 0
-                return True
-            self.guests, self.disturbed = self.guests + 1, True
-            return False
-
-    def leave(self, owned: bool, restore: Callable[[], None]) -> None:
-        """Give them back; `restore` is called where no guest has used them."""
-        with self.lock:
-            if not owned:
-                self.guests -= 1
-                return
-            if not self.disturbed:
-                restore()
-            self.depth -= 1
-            if self.depth == 0:
-                self.owner, self.disturbed = None, False
-
-
-_LENDING = _Lending()
-
-
-@contextmanager
-def global_generators() -> Iterator[Reseed]:
-    """Lend the global generators of Python, NumPy and torch, which a learner may use untold.
-
-    Yields a function that seeds them for a member; afterwards they are as they were before. Of
-    several threads one has them, and for the others that function does nothing. If each seeded
-    them under the others' members in training, and put back what it had found, two members could
-    draw the same numbers, and their votes would not be independent. As it is, all draws are
-    different ones, if not reproducible; and with threads nothing is put back.
-    """
-    owned = _LENDING.enter()
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    torch = sys.modules.get("torch")
-    torch_state = None if torch is None else torch.get_rng_state()
-
-    def restore() -> None:
-        np.random.set_state(numpy_state)
-        random.setstate(python_state)
-        if torch is not None:
-            torch.set_rng_state(torch_state)
-
-    try:
-        yield _reseed if owned else lambda words: None
-    finally:
-        _LENDING.leave(owned, restore)
-
-
-def _reseed(words: np.ndarray) -> None:
-    np.random.seed(words[:4])
-    number = int.from_bytes(words[4:_GLOBAL_WORDS].tobytes(), sys.byteorder)
-    random.seed(number)
-    if "torch" in sys.modules:
-        # Not torch.manual_seed, which asks for every kind of device, a third of a millisecond.
-        torch = sys.modules["torch"]
-        torch.default_generator.manual_seed(number % 2**63)
-        if torch.version.cuda is not None:
-            torch.cuda.manual_seed_all(number % 2**63)
 
 
 def portable(member: Member) -> Member:

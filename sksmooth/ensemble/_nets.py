@@ -182,8 +182,8 @@ def net_plan(recipe: Any, training: Any, n_jobs: int | None) -> NetPlan | None:
                 f"Got {type(estimator).__name__}: use training='auto'."
             )
         return None
+    from .._global_generators import global_generators
     from ..neural_network import _nets, _plan
-    from ._members import global_generators
 
     with global_generators():
         few = recipe.features.rows(slice(0, 3))

@@ -14,8 +14,9 @@ import numpy as np
 from joblib import effective_n_jobs
 from sklearn.utils._param_validation import InvalidParameterError
 
+from .._global_generators import global_generators
 from ._checkpoint import Checkpoint, pack, unpack
-from ._members import Member, Recipe, global_generators, portable
+from ._members import Member, Recipe, portable
 from ._nets import NetPlan, ship
 from ._parallel import one_thread, run_tasks
 from ._progress import FitProgress

@@ -23,7 +23,7 @@ from ..smoothing._categorical import draw_shifts
 _FIRST_BLOCK, _LARGEST_BLOCK = 64, 1024
 
 # The streams of one estimator, all children of its entropy.
-TRAINING, LEARNER, SELECTION, ESTIMATION = range(4)
+TRAINING, LEARNER, SELECTION, ESTIMATION, GLOBAL = range(5)
 
 
 def stream(entropy: np.ndarray, *key: int) -> np.random.SeedSequence:

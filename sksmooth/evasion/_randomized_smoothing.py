@@ -35,6 +35,7 @@ from .._certified import (
     distinct_bounds,
     subtract_from_radii,
 )
+from .._global_generators import GLOBAL_WORDS, global_generators
 from ..confidence import probability_bounds
 from ..confidence._levels import error_per_statement
 from ..confidence._rank import check_enough_for_a_winner, winner_is_verified
@@ -45,6 +46,7 @@ from ..smoothing._grid import (
 )
 from ..smoothing._streams import generator
 from ._draws import (
+    GLOBAL,
     LEARNER,
     SELECTION,
     TRAINING,
@@ -125,8 +127,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         is trained. A torch module is used as it is trained: a copy, in evaluation mode, answers
         with its greatest output, output k being the k-th of the sorted training labels. `predict`
         must draw nothing, and its answer for a row must not depend on other rows. skorch nets see
-        float32 features and the numbers of classes as labels; what is random in their training
-        comes from torch's own generator, which is not seeded here.
+        float32 features and the numbers of classes as labels.
     noise : {"gaussian", "uniform", "categorical"}, default="gaussian"
         Noise on test inputs, for radii in the l2 norm, the l1 norm, or in the number of changed
         values. With "categorical" every feature is a category: its domain is the set of values
@@ -160,7 +161,8 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
     n_jobs : int, default=None
         Number of processes that vote. It changes the time, never the answer.
     random_state : int, RandomState instance or None, default=None
-        Seed of all noise, and of the base's parameters ``random_state`` where they are None.
+        Seed of all noise, of the base's parameters ``random_state`` where they are None, and of the
+        global generators of NumPy, Python and torch while it is trained.
     verbose : int, default=0
         Above 0, show progress bars.
 
@@ -322,10 +324,12 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         base = clone(self.estimator)
         _seed_what_has_no_seed(base, stream(entropy, LEARNER))
         noisy = draws.training(rows, generator(stream(entropy, TRAINING)))
-        if is_skorch(base):
-            base.fit(noisy.astype(np.float32), codes.astype(np.int64), **params)
-            return base, classes
-        base.fit(noisy, y, **params)
+        with global_generators() as reseed:
+            reseed(stream(entropy, GLOBAL).generate_state(GLOBAL_WORDS, np.uint32))
+            if is_skorch(base):
+                base.fit(noisy.astype(np.float32), codes.astype(np.int64), **params)
+                return base, classes
+            base.fit(noisy, y, **params)
         return base, np.unique(getattr(base, "classes_", classes))
 
     def _checked_weight(self, sample_weight, X) -> np.ndarray:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from skorch.dataset import Dataset
 
-from ..ensemble._members import Member, Recipe, Streams, global_generators, portable
+from .._global_generators import global_generators
+from ..ensemble._members import Member, Recipe, Streams, portable
 from ..ensemble._parallel import one_thread
 from ..smoothing._streams import generator
 from ._loop import PlainLoop, Unit

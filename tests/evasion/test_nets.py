@@ -108,6 +108,19 @@ def test_a_skorch_net_is_trained_on_any_labels():
     assert_array_equal(model.certify(X_test).radii, radii)
 
 
+def test_training_of_a_skorch_net_depends_on_random_state_alone():
+    X, y, X_test, _ = iris()
+    model = RandomizedSmoothingClassifier(skorch_net(), sigma=0.3, random_state=0)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = model.fit(X, y).predict_proba(X_test)
+    assert torch.equal(torch.get_rng_state(), state)  # and leaves torch's own generator alone
+    torch.manual_seed(2)
+    assert_array_equal(model.fit(X, y).predict_proba(X_test), first)
+    other = model.set_params(random_state=1).fit(X, y)
+    assert np.any(other.predict_proba(X_test) != first)
+
+
 def test_modules_that_are_not_known_get_noisy_inputs():
     X, y, X_test, _ = iris()
 

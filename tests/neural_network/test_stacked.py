@@ -9,7 +9,8 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sksmooth import RABEnsembleClassifier
-from sksmooth.ensemble._members import Streams, global_generators
+from sksmooth._global_generators import global_generators
+from sksmooth.ensemble._members import Streams
 from sksmooth.neural_network._sources import CountedNoise
 from sksmooth.smoothing._streams import generator
 
