@@ -109,7 +109,7 @@ class FeatureReader(ABC):
         if columns is None:
             self.positions = np.arange(n_features)
         else:
-            self.positions = _positions(columns, n_features, names)
+            self.positions = column_positions(columns, n_features, names)
         self.all_noisy = self.positions.size == n_features
 
     def read(self, estimator: Any, X: Any, *, reset: bool = False) -> Any:
@@ -208,44 +208,46 @@ def _column(X: Any, position: int, *, all_noisy: bool) -> np.ndarray:
         ) from failure
 
 
-def _positions(columns: Any, n_features: int, names: Any) -> np.ndarray:
+def column_positions(
+    columns: Any, n_features: int, names: Any, parameter: str = "columns"
+) -> np.ndarray:
     """Return the positions of `columns`: names, integers or a boolean mask."""
     if isinstance(columns, str) or np.ndim(columns) != 1 or len(columns) == 0:
         raise ValueError(
-            "columns must be None or a non-empty list of names or positions, or a boolean mask. "
-            f"Got {columns!r}."
+            f"{parameter} must be None or a non-empty list of names or positions, or a boolean "
+            f"mask. Got {columns!r}."
         )
     given = list(columns)
     if all(isinstance(c, (bool, np.bool_)) for c in given):
         if len(given) != n_features or not any(given):
             raise ValueError(
-                f"columns as a mask must have {n_features} entries, one per feature, and name at "
-                f"least one. Got {len(given)} entries, {sum(map(bool, given))} of them true."
+                f"{parameter} as a mask must have {n_features} entries, one per feature, and name "
+                f"at least one. Got {len(given)} entries, {sum(map(bool, given))} of them true."
             )
         return np.flatnonzero(given)
     if all(isinstance(c, str) for c in given):
         if names is None:
             raise ValueError(
-                f"columns can hold names only where X is a DataFrame with string column names. "
+                f"{parameter} can hold names only where X is a DataFrame with string column names. "
                 f"Got {columns!r}."
             )
         where = {name: i for i, name in enumerate(names)}
         unknown = [c for c in given if c not in where]
         if unknown:
-            raise ValueError(f"columns must be among those of X, {list(names)}. Got {unknown}.")
+            raise ValueError(f"{parameter} must be among those of X, {list(names)}. Got {unknown}.")
         positions = [where[c] for c in given]
     elif all(isinstance(c, (int, np.integer)) for c in given):
         unknown = [int(c) for c in given if not -n_features <= c < n_features]
         if unknown:
             raise ValueError(
-                f"columns must be positions from {-n_features} to {n_features - 1}: X has "
+                f"{parameter} must be positions from {-n_features} to {n_features - 1}: X has "
                 f"{n_features} features. Got {unknown}."
             )
         positions = [int(c) % n_features for c in given]
     else:
         raise ValueError(
-            f"columns must be names, positions or a mask, not a mixture. Got {columns!r}."
+            f"{parameter} must be names, positions or a mask, not a mixture. Got {columns!r}."
         )
     if len(set(positions)) < len(positions):
-        raise ValueError(f"columns must name each column once. Got {columns!r}.")
+        raise ValueError(f"{parameter} must name each column once. Got {columns!r}.")
     return np.asarray(positions)

@@ -68,11 +68,12 @@ def estimate_until(
     selection: np.ndarray,
     radius: float,
     advance: Callable[[int], Any],
+    radii: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> Estimate:
     """Bound the vote by a confidence sequence, for each row until `radius` is settled.
 
-    A row's draws end by its own votes alone. When they end has no influence on what is valid: the
-    bounds hold at all numbers of draws at once.
+    `radii` computes them from bounds. A row's draws end by its own votes alone. When they end has
+    no influence on what is valid: the bounds hold at all numbers of draws at once.
     """
     n_rows, n_classes = selection.shape
     top = selection.argmax(axis=1)
@@ -100,8 +101,8 @@ def estimate_until(
                 raise
             continue
         tail_a[active], p_b[active] = bounds.tail_a, bounds.p_b
-        certified = model._radii(bounds.tail_a, bounds.p_b) >= radius
-        best = model._radii(*_best_case(model, counts[active], top[active], drawn))
+        certified = radii(bounds.tail_a, bounds.p_b) >= radius
+        best = radii(*_best_case(model, counts[active], top[active], drawn))
         active = active[~(certified | (best < radius))]
         if active.size == 0:
             break

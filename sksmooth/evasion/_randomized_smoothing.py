@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import math
 import numbers
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -16,7 +17,12 @@ from sklearn.base import (
     _fit_context,  # scikit-learn's documented way to declared validation
     clone,
 )
-from sklearn.utils import check_random_state
+from sklearn.utils import (
+    assert_all_finite,
+    check_consistent_length,
+    check_random_state,
+    column_or_1d,
+)
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -39,7 +45,7 @@ from .._global_generators import GLOBAL_WORDS, global_generators
 from ..confidence import probability_bounds
 from ..confidence._levels import error_per_statement
 from ..confidence._rank import check_enough_for_a_winner, winner_is_verified
-from ..smoothing import MixedCategoricalNoise, UniformNoise
+from ..smoothing import GaussianNoise, JointNoise, MixedCategoricalNoise, UniformNoise
 from ..smoothing._additive import additive_parts
 from ..smoothing._grid import (
     on_grid,
@@ -56,6 +62,7 @@ from ._draws import (
 )
 from ._estimation import Estimate, estimate, estimate_until
 from ._first_layer import FirstLayerBallot, dense_first_layer
+from ._mixed import MixedDraws, MixedReader
 from ._voting import (
     Ballot,
     InputBallot,
@@ -108,7 +115,9 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         \left(\Phi^{-1}(p_A) - \Phi^{-1}(p_B)\right)
 
     (Theorem 1 of [1]_), with uniform noise l1, with categorical noise the number of changed values.
-    It holds for any base classifier that is a fixed function of its input.
+    With `discrete` columns next to numeric ones, it is the l2 norm of a change of the numbers that
+    comes with `n_changes` changed values of the others (`sksmooth.smoothing.JointNoise`). It holds
+    for any base classifier that is a fixed function of its input.
 
     Each row's statement holds with probability at least `confidence_level` over the draw of the
     noise: inputs and `random_state` are to be chosen without a look at it. All rows see the same
@@ -132,13 +141,17 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         Noise on test inputs, for radii in the l2 norm, the l1 norm, or in the number of changed
         values. With "categorical" every feature is a category: its domain is the set of values
         that it has in training, and a test input must keep to it.
-    sigma : float or array-like of shape (n_features,), default=0.5
+    discrete : list of names or positions, or boolean mask, default=None
+        With Gaussian noise: columns that hold categories, and get categorical noise instead. Their
+        domains are as above. The base sees arrays and DataFrames as they were given.
+    sigma : float or array-like of shape (n_numeric_features,), default=0.5
         Standard deviation of Gaussian or uniform noise, in feature units; finite and above 0. With
-        one value per feature radii are in units of sigma (the norm of ``delta / sigma``): the safe
-        way to scale features. Not used with categorical noise.
+        one value per feature that gets it, radii are in units of sigma (the norm of
+        ``delta / sigma``): the safe way to scale features. Not used with categorical noise.
     q : float in [0, (K - 1) / K), default=0.0
-        With categorical noise, and above 0 only there: probability that a value is replaced by one
-        of the K - 1 others of its domain; K is the smallest domain with at least two values.
+        With categorical noise or `discrete` columns, and above 0 only there: probability that a
+        value is replaced by one of the K - 1 others of its domain; K is the smallest domain with at
+        least two values.
     grid : float, default=None
         A power of two. If given, inputs and noise are rounded to its multiples, which makes the
         certificate sound for floating-point noise too; ``grid * sqrt(n_features)`` (Gaussian) or
@@ -172,10 +185,10 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         The classes, sorted.
     estimator_ : object
         The trained base.
-    noise_ : GaussianNoise, UniformNoise or MixedCategoricalNoise
+    noise_ : GaussianNoise, UniformNoise, MixedCategoricalNoise or JointNoise
         The smoothing noise, in units of sigma where `sigma` is an array.
     categories_ : list of ndarray
-        With categorical noise, each feature's domain.
+        With categorical noise, the domain of each feature, or of each of the `discrete` ones.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -220,6 +233,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             HasMethods(["forward", "state_dict"]),
         ],
         "noise": [StrOptions({"gaussian", "uniform", "categorical"})],
+        "discrete": [None, "array-like"],
         "sigma": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "q": [Interval(Real, 0, 1, closed="left")],
         "grid": [None, Interval(Real, 0, None, closed="neither")],
@@ -239,6 +253,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         estimator,
         *,
         noise="gaussian",
+        discrete=None,
         sigma=0.5,
         q=0.0,
         grid=None,
@@ -254,6 +269,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
     ):
         self.estimator = estimator
         self.noise = noise
+        self.discrete = discrete
         self.sigma = sigma
         self.q = q
         self.grid = grid
@@ -275,7 +291,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or DataFrame of shape (n_samples, n_features)
             Training features: finite numbers, or categories of any kind with categorical noise. A
             base that is already trained ignores them, but for their number.
         y : array-like of shape (n_samples,)
@@ -293,21 +309,30 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         ValueError
             If a parameter or the data are not as described.
         """
-        X, y = self._validated(X, y, reset=True)
+        if self.discrete is None:
+            X, y = self._validated(X, y, reset=True)
+            draws, noise = self._new_noise(X)
+            rows = self._rows_of(X, draws)
+        else:
+            draws, noise = self._new_mixed_noise(X)
+            rows = draws.reader.rows(self, X, reset=True)
+            y = column_or_1d(y, warn=True)
+            assert_all_finite(y, input_name="y")
+            check_consistent_length(rows, y)
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
-        draws, noise = self._new_noise(X)
-        rows = self._rows_of(X, draws)
         random_state = check_random_state(self.random_state)
         entropy = random_state.randint(0, 2**32, size=4, dtype=np.uint32)
         params = {}
         if sample_weight is not None:
-            params["sample_weight"] = self._checked_weight(sample_weight, X)
+            params["sample_weight"] = self._checked_weight(sample_weight, rows)
         base, classes = self._trained(rows, draws, y, classes, codes, entropy, params)
         self.estimator_, self.classes_, self.noise_ = base, classes, noise
         self._draws, self._entropy = draws, entropy
         if isinstance(draws, CategoricalDraws):
             self.categories_ = list(draws.domains)
+        elif isinstance(draws, MixedDraws):
+            self.categories_ = list(draws.reader.domains)
         else:
             self.__dict__.pop("categories_", None)
         return self
@@ -327,7 +352,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         with global_generators() as reseed:
             reseed(stream(entropy, GLOBAL).generate_state(GLOBAL_WORDS, np.uint32))
             if is_skorch(base):
-                base.fit(noisy.astype(np.float32), codes.astype(np.int64), **params)
+                base.fit(np.asarray(noisy, dtype=np.float32), codes.astype(np.int64), **params)
                 return base, classes
             base.fit(noisy, y, **params)
         return base, np.unique(getattr(base, "classes_", classes))
@@ -347,8 +372,8 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         if self.noise != "categorical":
             if self.q > 0:
                 raise ValueError(
-                    f"q > 0 goes with noise='categorical'. Got q={self.q!r} with "
-                    f"noise={self.noise!r}."
+                    f"q > 0 goes with noise='categorical' or discrete columns. Got q={self.q!r} "
+                    f"with noise={self.noise!r}."
                 )
             parts = additive_parts(self.noise, self.sigma, self.grid, X.shape[1])
             return AdditiveDraws(*parts, n_features=X.shape[1]), parts[0]
@@ -360,6 +385,24 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             raise ValueError("X must have a column with at least 2 values for categorical noise.")
         noise = MixedCategoricalNoise(float(self.q), sizes, None)  # checks q
         return CategoricalDraws(noise.q, domains), noise
+
+    def _new_mixed_noise(self, X) -> tuple[MixedDraws, JointNoise]:
+        if self.noise != "gaussian":
+            raise ValueError(
+                "discrete goes with noise='gaussian': with 'categorical' all columns are, and next "
+                f"to uniform noise no certificate is known. Got noise={self.noise!r}."
+            )
+        reader = MixedReader(self, X, self.discrete, self.grid)
+        law, scale, grid = additive_parts(
+            "gaussian", self.sigma, self.grid, reader.numbers.positions.size
+        )
+        assert isinstance(law, GaussianNoise)
+        sizes = tuple(d.size for d in reader.domains)
+        q = MixedCategoricalNoise(float(self.q), sizes, None).q  # checks it
+        # A change in a larger domain is at least as telling, with independent noise next to it too:
+        # see MixedCategoricalNoise.
+        noise = JointNoise(law.sigma, q, max(sizes))
+        return MixedDraws(law, scale, grid, q=q, reader=reader), noise
 
     def _validated(self, X, y=None, *, reset: bool) -> Any:
         """Check X, and y in `fit`."""
@@ -387,6 +430,8 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
     def _read(self, X) -> np.ndarray:
         check_is_fitted(self)
         self._validate_params()
+        if isinstance(self._draws, MixedDraws):
+            return self._draws.reader.rows(self, X, reset=False)
         return self._rows_of(self._validated(X, reset=False), self._draws)
 
     def _ballot(self) -> Ballot:
@@ -484,6 +529,8 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             norm = "l1" if isinstance(self.noise_, UniformNoise) else "l2"
             if self._draws.sigmas is not None:
                 unit = "units of sigma"
+            if isinstance(self._draws, MixedDraws):
+                unit += f" of {self._draws.n_features} columns next to n_changes changed others"
         return ThreatModel(
             norm=norm,
             target=("test_features",),
@@ -494,7 +541,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         )
 
     def certify(
-        self, X, *, radius=None, return_bounds=False
+        self, X, *, radius=None, n_changes=0, return_bounds=False
     ) -> CertifiedPrediction | CertifiedBounds:
         """Return predictions and how much the test input may change before they do.
 
@@ -513,15 +560,20 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             The radius asked for: a row is certified there iff its radius in the answer is at least
             this. Each row's draws end when it is; when, by the same sequence, it cannot be; or
             after `n_estimation` draws.
+        n_changes : int or array-like of int of shape (m,), default=0
+            Numbers of changed values in `discrete` columns, from 0 to the number of these; 0 where
+            there are none. A single one where a `radius` is asked for.
         return_bounds : bool, default=False
             Whether to return bounds on the vote's probabilities too.
 
         Returns
         -------
         CertifiedPrediction ``(y_pred, radii)`` or CertifiedBounds ``(y_pred, radii, p_a, p_b)``
-            `y_pred` is what `predict` returns. `radii`, an ndarray of shape (n_samples,), of int64
-            with categorical noise and of float64 otherwise: the smoothed classifier gives this
-            class to every input within the radius; -1 is abstention: not even to this one. `p_a` is
+            `y_pred` is what `predict` returns. `radii`, an ndarray of shape (n_samples,), or
+            (n_samples, m) for an array of `n_changes`, of int64 with categorical noise and of
+            float64 otherwise: the smoothed classifier gives this class to every input within the
+            radius; -1 is abstention: not even to this one, or not even to all with so many changed
+            values. `p_a` is
             a lower bound on the probability of the predicted class, `p_b` an upper bound on that of
             any other.
 
@@ -530,16 +582,17 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         TooFewDrawsError
             If not even unanimous votes would be certified; says how many draws are needed.
         ValueError
-            If `X` or `radius` is not as described.
+            If `X`, `radius` or `n_changes` is not as described.
         NotFittedError
             If the estimator is not fitted.
         """
-        found = self._estimate(X, radius)
-        radii = self._radii(found.tail_a, found.p_b)
+        found = self._estimate(X, radius, n_changes)
+        radii = self._radii(found.tail_a, found.p_b, n_changes)
         return self._certificate(found.top, radii, found.tail_a, found.p_b, return_bounds)
 
-    def _estimate(self, X, radius) -> Estimate:
+    def _estimate(self, X, radius, n_changes=0) -> Estimate:
         rows = self._read(X)
+        self._check_n_changes(n_changes, single=radius is not None)
         if radius is not None and not (
             isinstance(radius, numbers.Real) and 0.0 <= float(radius) < math.inf
         ):
@@ -552,7 +605,15 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         with tqdm(total=total, desc="certify", unit="draw", disable=not self.verbose) as progress:
             if radius is None:
                 return estimate(self, ballot, rows, selection, progress.update)
-            return estimate_until(self, ballot, rows, selection, float(radius), progress.update)
+            return estimate_until(
+                self,
+                ballot,
+                rows,
+                selection,
+                float(radius),
+                progress.update,
+                partial(self._radii, n_changes=n_changes),
+            )
 
     def _bounds(self, selection, counts, n_drawn, bound: str) -> Any:
         """Bounds on the vote's probabilities from disjoint draws; the first ones chose."""
@@ -566,14 +627,29 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             n_statements=self.n_statements,
         )
 
-    def _radii(self, tail_a: np.ndarray, p_b: np.ndarray) -> np.ndarray:
+    def _check_n_changes(self, n_changes: Any, *, single: bool) -> None:
+        draws = self._draws
+        most = len(draws.reader.domains) if isinstance(draws, MixedDraws) else 0
+        given = np.asarray(n_changes)
+        whole = given.ndim <= (0 if single else 1) and given.dtype.kind in "iu"
+        if not whole or np.any(given < 0) or np.any(given > most):
+            raise ValueError(
+                f"n_changes must be an integer from 0 to {most}, the number of discrete columns"
+                f"{'' if single else ', or a list of such'}. Got {n_changes!r}."
+            )
+
+    def _radii(self, tail_a: np.ndarray, p_b: np.ndarray, n_changes: Any = 0) -> np.ndarray:
         tail, rival, row = distinct_bounds(tail_a, p_b)
-        more = {}
+        more: dict[str, Any] = {}
         if isinstance(self.noise_, MixedCategoricalNoise):
             more = {"n_coordinates": np.size(self.noise_.n_feature_values)}
+        elif isinstance(self.noise_, JointNoise):
+            more = {"n_flips": n_changes}
         radii = self.noise_.radius(1.0 - tail, rival, tail_a=tail, **more)
+        if np.ndim(n_changes) and radii.ndim == 1:
+            radii = np.repeat(radii[:, np.newaxis], len(n_changes), axis=1)
         if getattr(self._draws, "grid", None) is not None:
-            charge = self._draws.grid_charge(1, self.n_features_in_)
+            charge = self._draws.grid_charge(1, self._draws.n_features)
             radii = subtract_from_radii(radii, np.asarray(charge))
         return radii[row]
 

@@ -112,7 +112,7 @@ class _NetPredictor:
     n_classes: int
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
-        codes = np.asarray(self.net.predict(X.astype(np.float32)))
+        codes = np.asarray(self.net.predict(np.asarray(X, dtype=np.float32)))
         known = (codes >= 0) & (codes < self.n_classes)
         return np.where(known, codes, self.n_classes).astype(np.intp)
 
@@ -125,7 +125,7 @@ class _ModulePredictor:
     n_classes: int
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
-        return module_votes(self.module, X, self.n_classes)
+        return module_votes(self.module, np.asarray(X, dtype=np.float64), self.n_classes)
 
 
 def module_votes(

@@ -98,7 +98,7 @@ def test_coverage_over_2000_runs(problem, two_sided, radius):
     if radius is None:
         found = estimate(model, ballot, runs, selection, lambda n: None)
     else:
-        found = estimate_until(model, ballot, runs, selection, radius, lambda n: None)
+        found = estimate_until(model, ballot, runs, selection, radius, lambda n: None, model._radii)
     radii = model._radii(found.tail_a, found.p_b)
     rival = np.array([np.max(np.delete(p, c)) for c in range(p.size)])
     exact = np.where(p > rival, 0.5 * (norm.ppf(p) - norm.ppf(rival)), -0.5)
