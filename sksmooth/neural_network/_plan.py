@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.parameter import is_lazy
 
 from ..ensemble._nets import Stacking
 from ..ensemble._stacking import StackedTraining
@@ -44,6 +45,8 @@ def plan(recipe: Any, asked: StackedTraining | None) -> Stacking | str | None:
     if recipe.fit_params:
         return f"fit was given {', '.join(sorted(recipe.fit_params))}"
     trial = _Trial(recipe)
+    if trial.is_lazy:
+        return f"{trial.name} settles the shapes of its parameters at the first batch"
     if asked is None and trial.large_on_a_cpu():
         if is_private(recipe.estimator):
             return None
@@ -66,7 +69,10 @@ class _Trial:
         few = recipe.features.rows(slice(0, TRIAL_ROWS))
         self.inputs = inputs_of(recipe, few, self.dtype, self.device)
         module = self.nets[0].module_
-        self.n_values = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        self.name = type(module).__name__
+        self.is_lazy = any(map(is_lazy, module.parameters()))
+        trained = [p for p in module.parameters() if p.requires_grad and not is_lazy(p)]
+        self.n_values = sum(p.numel() for p in trained)
 
     def large_on_a_cpu(self) -> bool:
         """Tell whether members are trained faster one by one."""

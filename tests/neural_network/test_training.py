@@ -282,6 +282,17 @@ REASONS = {
         6,
         "Overridden may have a training loop of its own",
     ),
+    "lazy": (
+        NeuralNetClassifier(
+            nn.LazyLinear,
+            module__out_features=3,
+            criterion=nn.CrossEntropyLoss,
+            verbose=0,
+            max_epochs=1,
+        ),
+        6,
+        "settles the shapes of its parameters at the first batch",
+    ),
     "optimizer": (net(Perceptron, optimizer=torch.optim.RMSprop), 6, "RMSprop"),
     "loader": (net(Perceptron, iterator_train__sampler=None), 6, "argument sampler"),
     "data-dependent": (net(Wild), 6, "torch.func cannot map"),
