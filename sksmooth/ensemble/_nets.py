@@ -149,6 +149,12 @@ class NetPlan:
             learner.fit(X, y, **params)
         settled(net_in(learner))
 
+    def labels(self, learner: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return a member's predictions, and which of them are votes."""
+        from ..neural_network._nets import labels_of
+
+        return labels_of(learner, X)
+
     def in_blocks(self, block_size: int) -> NetPlan:
         """Return the same with another number of members that train together."""
         assert self.stacking is not None

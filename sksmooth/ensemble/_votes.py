@@ -128,7 +128,7 @@ def collect(
     if not votes.any() and any(learner is not None for learner in learners):
         raise ValueError(
             "No member votes for any of classes_: their predictions are other labels, or labels of "
-            f"another type, than {classes[:10].tolist()}."
+            f"another type, than {classes[:10].tolist()}, or outputs of networks that are nan."
         )
     return votes
 
@@ -171,9 +171,9 @@ def collect_chunk(
                 if soft:
                     votes[:, :, i] = _soft(members[i], X, classes)
                 else:
-                    labels = _labels(members[i], X, n_samples)
+                    labels, known = _labels(members[i], X, n_samples, net)
                     for c in range(n_classes):  # a label that is none of them is for nobody
-                        votes[0 if chooses[i] else 1, c] += labels == classes[c]
+                        votes[0 if chooses[i] else 1, c] += (labels == classes[c]) & known
             except Exception as failure:
                 failure.add_note(f"Raised by member {first + i} of the ensemble on test inputs.")
                 raise
@@ -181,14 +181,17 @@ def collect_chunk(
     return votes if soft else votes.transpose(0, 2, 1)
 
 
-def _labels(learner: Any, X: Any, n_samples: int) -> np.ndarray:
-    """Return a member's predicted labels."""
-    labels = np.asarray(learner.predict(X)).reshape(-1)
+def _labels(
+    learner: Any, X: Any, n_samples: int, net: NetPlan | None
+) -> tuple[np.ndarray, np.ndarray | bool]:
+    """Return a member's predicted labels, and which of them are votes."""
+    predicted, known = (learner.predict(X), True) if net is None else net.labels(learner, X)
+    labels = np.asarray(predicted).reshape(-1)
     if labels.shape != (n_samples,):
         raise ValueError(
             f"predict must give one label for each of {n_samples} rows. Got {labels.size}."
         )
-    return labels
+    return labels, known
 
 
 def _soft(learner: Any, X: Any, classes: np.ndarray) -> np.ndarray:

@@ -136,7 +136,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         is trained. A torch module is used as it is trained: a copy, in evaluation mode, answers
         with its greatest output, output k being the k-th of the sorted training labels. `predict`
         must draw nothing, and its answer for a row must not depend on other rows. skorch nets see
-        float32 features and the numbers of classes as labels.
+        features in the type of their parameters, and the numbers of classes as labels.
     noise : {"gaussian", "uniform", "categorical"}, default="gaussian"
         Noise on test inputs, for radii in the l2 norm, the l1 norm, or in the number of changed
         values. With "categorical" every feature is a category: its domain is the set of values
@@ -352,7 +352,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         with global_generators() as reseed:
             reseed(stream(entropy, GLOBAL).generate_state(GLOBAL_WORDS, np.uint32))
             if is_skorch(base):
-                base.fit(np.asarray(noisy, dtype=np.float32), codes.astype(np.int64), **params)
+                _fit_net(base, noisy, codes.astype(np.int64), params)
                 return base, classes
             base.fit(noisy, y, **params)
         return base, np.unique(getattr(base, "classes_", classes))
@@ -652,6 +652,19 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             charge = self._draws.grid_charge(1, self._draws.n_features)
             radii = subtract_from_radii(radii, np.asarray(charge))
         return radii[row]
+
+
+def _fit_net(net: Any, noisy: Any, codes: np.ndarray, params: dict[str, Any]) -> None:
+    """Train a skorch net on numbers of classes."""
+    from ..neural_network._nets import check_net, why_diverged
+
+    dtype = None
+    if net is unfrozen(net):
+        dtype = check_net(net, np.asarray(noisy)[:3], np.unique(codes))
+    net.fit(np.asarray(noisy, dtype=dtype), codes, **params)
+    reason = why_diverged(unfrozen(net))
+    if reason is not None:
+        raise ValueError(f"estimator cannot be used. {reason}")
 
 
 def _seed_what_has_no_seed(base: Any, source: np.random.SeedSequence) -> None:

@@ -106,14 +106,18 @@ class _LabelPredictor:
 
 @dataclass(frozen=True)
 class _NetPredictor:
-    """A skorch net: it takes float32 and predicts the numbers of classes that it was given."""
+    """A skorch net: it predicts the numbers of classes that it was given."""
 
     net: Any
     n_classes: int
 
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        codes = np.asarray(self.net.predict(np.asarray(X, dtype=np.float32)))
-        known = (codes >= 0) & (codes < self.n_classes)
+    def __call__(self, X: Any) -> np.ndarray:
+        from ..neural_network._nets import dtype_of, labels_of
+
+        net = unfrozen(self.net)
+        dtype = str(dtype_of(net.module_)).removeprefix("torch.")
+        codes, known = labels_of(net, np.asarray(X, dtype=dtype))
+        known = known & (codes >= 0) & (codes < self.n_classes)
         return np.where(known, codes, self.n_classes).astype(np.intp)
 
 
@@ -124,7 +128,7 @@ class _ModulePredictor:
     module: Any
     n_classes: int
 
-    def __call__(self, X: np.ndarray) -> np.ndarray:
+    def __call__(self, X: Any) -> np.ndarray:
         return module_votes(self.module, np.asarray(X, dtype=np.float64), self.n_classes)
 
 
@@ -133,6 +137,7 @@ def module_votes(
 ) -> np.ndarray:
     """Return the class of the greatest output; with `one_output`, one is above 0 or not.
 
+    An input with an output that is nan is a vote for nobody.
     `inputs` is an array, or a tensor that is already where the module wants it.
     """
     torch = sys.modules["torch"]
@@ -148,8 +153,10 @@ def module_votes(
                 f"estimator must be a module with one output for each of {n_classes} classes. Got "
                 f"outputs of shape {tuple(scores.shape)}."
             )
-        codes = scores[:, 0] > 0.0 if single else scores.argmax(dim=1)
-        return codes.to("cpu", torch.int64).numpy()
+        codes = (scores[:, 0] > 0.0).long() if single else scores.argmax(dim=1)
+        codes[torch.isnan(scores).any(dim=1)] = n_classes
+        numbers: np.ndarray = codes.to("cpu", torch.int64).numpy()
+        return numbers
 
 
 def count_votes(

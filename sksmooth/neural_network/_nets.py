@@ -121,6 +121,23 @@ def why_diverged(net: Any) -> str | None:
     return f"Training diverged: {wrong[0]} is not finite{when}."
 
 
+def labels_of(learner: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a net or a pipeline predicts, and for which inputs a net's outputs are numbers.
+
+    Of outputs that are not, argmax would take the first.
+    """
+    if type(learner).predict is NeuralNetClassifier.predict:
+        own = None
+    elif is_private(learner):
+        own = np.asarray(learner.classes_)
+    else:
+        labels = np.asarray(learner.predict(X))
+        return labels, np.ones(labels.shape[:1], dtype=bool)
+    scores = learner.predict_proba(X)
+    best = scores.argmax(axis=1)
+    return (best if own is None else own[best]), ~np.isnan(scores).any(axis=1)
+
+
 def is_private(net: Any) -> bool:
     """Tell whether a net is trained by differentially private SGD."""
     module = sys.modules.get("sksmooth.neural_network._dp_sgd")

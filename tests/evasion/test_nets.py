@@ -137,6 +137,57 @@ def test_modules_that_are_not_known_get_noisy_inputs():
     assert np.any(model.predict_proba(X_test) > 0.5)
 
 
+class Partial(torch.nn.Module):
+    """Its outputs are nan where the first feature is above 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, inputs):
+        scores = torch.stack([-inputs[:, 1], inputs[:, 1], -inputs[:, 1] - 9], dim=1)
+        return torch.where(inputs[:, :1] > 0.0, torch.nan, scores * self.weight)
+
+
+@pytest.mark.parametrize("kind", ["module", "skorch"])
+def test_outputs_that_are_nan_are_votes_for_nobody(kind):
+    X, y = np.array([[-9.0, 5.0], [9.0, 5.0], [0.0, 5.0]] * 2), np.arange(6) % 3
+    base = Partial()
+    if kind == "skorch":
+        base = FrozenEstimator(skorch.NeuralNetClassifier(Partial, verbose=0).initialize())
+    model = RandomizedSmoothingClassifier(base, sigma=1.0, n_estimation=2000, random_state=0)
+    y_pred, radii, p_a, _ = model.fit(X, y).certify(X[:3], return_bounds=True)
+    assert y_pred[0] == 1 and radii[0] > 2.0
+    assert_array_equal(radii[1:], [-1.0, -1.0])
+    assert p_a[1] == 0.0 and 0.4 < p_a[2] < 0.6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"device": "cuda"}, "finds no CUDA device"),
+        ({"module": Partial}, "returns nan for the first rows"),
+        ({"lr": 1e39}, "cannot be used. Training diverged"),
+        ({"module__out_features": 2}, "integers from 0 to 1, as Linear has 2 outputs"),
+        ({"module__in_features": 5}, r"refuses inputs of shape \(n, 4\)"),
+    ],
+)
+def test_nets_that_cannot_be_used_are_refused(changes, message):
+    if "device" in changes and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    X, y, *_ = iris()
+    base = skorch.NeuralNetClassifier(
+        torch.nn.Linear, module__in_features=4, module__out_features=3, verbose=0
+    )
+    base.set_params(criterion=torch.nn.CrossEntropyLoss, train_split=None)
+    if "module" in changes:
+        base = skorch.NeuralNetClassifier(Partial, verbose=0)
+        X = np.abs(X)
+    model = RandomizedSmoothingClassifier(base.set_params(**changes), random_state=0)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, y)
+
+
 def test_a_module_with_other_outputs_than_classes_is_refused():
     X, y, *_ = iris()
     for module in (net(2), torch.nn.Sequential(torch.nn.Flatten(), net(5))):

@@ -352,6 +352,22 @@ def test_mixed_precision_is_an_option():
     assert all(p.dtype == torch.float32 for p in mixed.estimators_[0].module_.parameters())
 
 
+class Partial(Perceptron):
+    """Its outputs are nan where the first feature is far above 0."""
+
+    def forward(self, x):
+        return torch.where(x[:, :1] > 100.0, torch.nan, super().forward(x))
+
+
+def test_outputs_that_are_nan_are_votes_for_nobody():
+    X, y = data()
+    model = ensemble(net(Partial), n_estimators=20).fit(X, y)
+    far = X[:4] + np.array([[0], [1000], [0], [1000]]) * np.eye(6)[0]
+    counts = model.collect_votes(far).data.sum(axis=(0, 2))
+    assert counts.tolist() == [20, 0, 20, 0]
+    assert (model.certify(far).radii[1::2] == -1).all()
+
+
 # --- a frozen trunk -------------------------------------------------------------------------------
 
 
