@@ -167,7 +167,7 @@ def test_outputs_that_are_nan_are_votes_for_nobody(kind):
     [
         ({"device": "cuda"}, "finds no CUDA device"),
         ({"module": Partial}, "returns nan for the first rows"),
-        ({"lr": 1e39}, "cannot be used. Training diverged"),
+        ({"lr": np.nan}, "cannot be used. Training diverged"),
         ({"module__out_features": 2}, "integers from 0 to 1, as Linear has 2 outputs"),
         ({"module__in_features": 5}, r"refuses inputs of shape \(n, 4\)"),
     ],
