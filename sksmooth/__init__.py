@@ -18,6 +18,7 @@ from ._version import __version__ as __version__
 if TYPE_CHECKING:
     # The same names once more, for type checkers; a test compares the two lists.
     from . import attacks as attacks
+    from . import audit as audit
     from . import confidence as confidence
     from . import datasets as datasets
     from . import ensemble as ensemble
@@ -52,6 +53,7 @@ _HOME = {
 }
 _SUBMODULES = (
     "attacks",
+    "audit",
     "confidence",
     "datasets",
     "ensemble",

@@ -22,11 +22,17 @@ _GROWTH = 1.25
 
 
 class Estimate(NamedTuple):
-    """Bounds for each row, and the number of its estimation draws."""
+    """Bounds for each row, and what they follow from.
+
+    `selection` and `counts` are the votes that choose the class and those that bound it, of shape
+    (n_rows, n_classes); `n_draws` the numbers of draws behind the latter.
+    """
 
     top: np.ndarray
     tail_a: np.ndarray
     p_b: np.ndarray
+    selection: np.ndarray
+    counts: np.ndarray
     n_draws: np.ndarray
 
 
@@ -58,7 +64,8 @@ def estimate(
         advance=partial(_advance_rows, advance, len(rows)),
     )
     bounds = model._bounds(selection, counts, n_draws, "clopper-pearson")
-    return Estimate(bounds.top, bounds.tail_a, bounds.p_b, np.full(len(rows), n_draws))
+    n_all = np.full(len(rows), n_draws)
+    return Estimate(bounds.top, bounds.tail_a, bounds.p_b, selection, counts, n_all)
 
 
 def estimate_until(
@@ -106,7 +113,7 @@ def estimate_until(
         active = active[~(certified | (best < radius))]
         if active.size == 0:
             break
-    return Estimate(top, tail_a, p_b, n_draws)
+    return Estimate(top, tail_a, p_b, selection, counts, n_draws)
 
 
 def _looks(blocks: list[tuple[int, int]]) -> list[tuple[list[tuple[int, int]], bool]]:

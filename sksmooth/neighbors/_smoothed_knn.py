@@ -285,17 +285,21 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         n_poisoned = check_n_poisoned(n_poisoned, self.n_samples_fit_)
+        top, tail_a, p_b, charge = self._bounds(X)
+        radii = self.noise_.radius(1.0 - tail_a, p_b, tail_a=tail_a, n_poisoned=n_poisoned)
+        # Charged in full also per poisoned row, where a part of it would do.
+        radii = subtract_from_radii(radii, charge)
+        return self._certificate(top, radii, tail_a, p_b, return_bounds)
+
+    def _bounds(self, X) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Numbers of the classes, bounds on the vote, and the radius to charge for distances."""
         wins, upper, charge = self._win_probabilities(X)
         rows = np.arange(wins.shape[0])
         top = wins.argmax(axis=1)
         upper[rows, top] = 0.0
         # Sums of at most n_classes rounded numbers.
         tail_a = np.minimum(upper.sum(axis=1) * (1.0 + self.classes_.size * 2.0**-52), 1.0)
-        p_b = np.minimum(upper.max(axis=1), tail_a)
-        radii = self.noise_.radius(1.0 - tail_a, p_b, tail_a=tail_a, n_poisoned=n_poisoned)
-        # Charged in full also per poisoned row, where a part of it would do.
-        radii = subtract_from_radii(radii, charge)
-        return self._certificate(top, radii, tail_a, p_b, return_bounds)
+        return top, tail_a, np.minimum(upper.max(axis=1), tail_a), charge
 
     def _win_probabilities(self, X) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Win probabilities, upper bounds on them, and the radius to charge for distances."""

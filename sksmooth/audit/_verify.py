@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Checks records with fractions and mpmath; imports neither `smoothing` nor `confidence`."""
+
+from __future__ import annotations
+
+import json
+import math
+from decimal import Decimal
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from .._extras import import_extra
+from ._canonical import FORMAT, VERSION, record_digest
+
+
+def verify_record(record: dict[str, Any] | str | PathLike[str]) -> Bunch:
+    """Check a certificate record, and compute its radii again.
+
+    The record must be as it was written (its digest), its classes and bounds must follow from the
+    votes where it holds votes, and no radius may be above the one that the theorem gives for the
+    bounds. All of it is computed from the record alone, in exact fractions or 60 digits, by other
+    code than what made it. What it cannot show is that the votes, bounds or weights are those of
+    the model and the inputs: for that they are computed again from these, whose digests and seeds
+    it holds.
+
+    Parameters
+    ----------
+    record : dict, str or path
+        A record, its JSON text, or the path of a file that holds it.
+
+    Returns
+    -------
+    Bunch
+        With the attributes `holds` (bool: all of the above), `radii` (ndarray of shape (n_samples,)
+        or (n_samples, m): the radii computed again, rounded down, -1 where nothing is certified)
+        and `reasons` (list of str: what is wrong, empty where it holds).
+
+    Raises
+    ------
+    MissingExtraError
+        If mpmath is not installed.
+    ValueError
+        If it is not a record, or of a version that is not known.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sksmooth import RABEnsembleClassifier
+    >>> from sksmooth.audit import certificate_record, verify_record
+    >>> X = [[float(i)] for i in range(20)] + [[50.0 + i] for i in range(20)]
+    >>> y = ["ham"] * 20 + ["spam"] * 20
+    >>> model = RABEnsembleClassifier(
+    ...     LogisticRegression(), n_estimators=100, sigma=2.0, random_state=0
+    ... ).fit(X, y)
+    >>> record = certificate_record(model, [[10.0]], model.certify([[10.0]]))
+    >>> verify_record(record).holds
+    True
+    >>> record["rows"][0]["radii"][0] += 0.5
+    >>> verify_record(record).reasons
+    ['The record was changed: its digest is another one.', 'Row 0: radius 3.50... is above 3.00...']
+    """
+    import_extra("mpmath", extra="audit")
+    record, is_as_written = _read(record)
+    reasons = []
+    if record_digest(record) != record.get("digest") or not is_as_written:
+        reasons.append("The record was changed: its digest is another one.")
+    found = []
+    for number, row in enumerate(record["rows"]):
+        radii, wrong = _check_row(row, record)
+        found.append(radii)
+        reasons += [f"Row {number}: {reason}" for reason in wrong]
+    again = np.array(found)
+    again = again if record["several"] else again[:, 0]
+    return Bunch(holds=not reasons, radii=again, reasons=reasons)
+
+
+def _read(record: Any) -> tuple[dict[str, Any], bool]:
+    """Return a record, and whether its numbers have the digits that were written."""
+    is_as_written = True
+
+    def read_float(text: str) -> float:
+        # A float is written with as few digits as tell it from others: others stand for it as well.
+        nonlocal is_as_written
+        is_as_written &= Decimal(text) == Decimal(repr(float(text)))
+        return float(text)
+
+    if not isinstance(record, dict):
+        text = str(record)
+        if not text.lstrip().startswith("{"):
+            text = Path(text).read_text()
+        try:
+            record = json.loads(text, parse_float=read_float)
+        except ValueError as failure:
+            raise ValueError(f"record must be JSON. {failure}") from failure
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ValueError(f"record must be a {FORMAT!r}. Got {str(record)[:80]!r}.")
+    if record.get("version") != VERSION:
+        raise ValueError(
+            f"record must be of version {VERSION}, the one known here. Got "
+            f"{record.get('version')!r}."
+        )
+    return record, is_as_written
+
+
+def _check_row(row: dict[str, Any], record: dict[str, Any]) -> tuple[list[Any], list[str]]:
+    """Return the radii of a row, and what is wrong with it."""
+    from ._radii import RADII
+    from ._votes import why_votes_do_not_show
+
+    theorem, wrong = record["theorem"], []
+    n_radii = len(theorem.get("n_changes", ())) or int(theorem.get("n_repeats", 1))
+    nothing: list[Any] = [-1] * n_radii
+    if len(row["radii"]) != n_radii:
+        return nothing, [f"it has {len(row['radii'])} radii, and {n_radii} were asked for."]
+    try:
+        if "votes" in row:
+            reason = why_votes_do_not_show(row, record["sampling"])
+            if reason is not None:
+                return nothing, [f"{reason}."]
+        if record["classes"][row["top"]] != row["y_pred"]:
+            wrong.append(f"y_pred is not class number {row['top']}.")
+        found = [_rounded_down(radius) for radius in RADII[theorem["noise"]](row, theorem)]
+        found *= n_radii // len(found)  # where other changes were asked for, and none is covered
+    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as failure:
+        return nothing, [f"it could not be read: {type(failure).__name__}: {failure}."]
+    for claimed, radius in zip(row["radii"], found, strict=True):
+        if claimed != -1 and not 0 <= claimed <= radius:
+            wrong.append(f"radius {claimed!r} is above {radius!r}.")
+    return found, wrong
+
+
+def _rounded_down(radius: Any) -> int | float:
+    """Return a float of at most the radius, or an integer; -1 below 0."""
+    if isinstance(radius, int):
+        return radius
+    if radius < 0:
+        return -1.0
+    nearest = float(radius)
+    return nearest if nearest <= radius else math.nextafter(nearest, 0.0)
