@@ -125,7 +125,11 @@ bench: $(VENV)/test/.installed ## every benchmark, or ARGS=benchmarks/bench_impo
 	@set -e; for script in $(or $(ARGS),$(wildcard benchmarks/bench_*.py)); do \
 	  echo "== $$script"; $(THREADS) $(VENV)/test/bin/python "$$script"; done
 
+.PHONY: doc
+doc: $(VENV)/test/.installed ## the documentation, in doc/_build/html; warnings are errors
+	$(THREADS) $(VENV)/test/bin/python -m sphinx -q -W --keep-going -b html doc doc/_build/html
+
 .PHONY: clean
 clean: ## removes the environments and every cache
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) build dist doc/_build doc/auto_examples doc/generated *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

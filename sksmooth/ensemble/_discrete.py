@@ -133,7 +133,7 @@ class DiscreteEnsembleClassifier(NoisyEnsemble):
         The smoothing noise, with the domains that get it.
     n_features_in_ : int
         Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, where `X` had string column names.
     n_samples_fit_ : int
         Number of training rows.

@@ -143,7 +143,7 @@ class RABEnsembleClassifier(NoisyEnsemble):
         The smoothing noise, of features in units of sigma where `sigma` is an array.
     n_features_in_ : int
         Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, where `X` had string column names.
     n_samples_fit_ : int
         Number of training rows.

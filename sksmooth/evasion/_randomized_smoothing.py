@@ -191,7 +191,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         With categorical noise, the domain of each feature, or of each of the `discrete` ones.
     n_features_in_ : int
         Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, where `X` had string column names.
     threat_model_ : ThreatModel
         What the certificates are about.

@@ -98,7 +98,7 @@ class LabelFlipRidgeClassifier(CertifiedClassifierMixin, BaseEstimator):
         The penalty.
     n_features_in_ : int
         Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, where `X` had string column names.
     n_samples_fit_ : int
         Number of training rows.
