@@ -18,6 +18,7 @@ def code_of(page):
     return "\n".join(re.findall(r"^```python\n(.*?)^```", (DOC / page).read_text(), re.S | re.M))
 
 
+@pytest.mark.slow
 def test_the_first_page_leads_to_certified_predictions(tmp_path, monkeypatch, capsys):
     pytest.importorskip("mpmath")
     monkeypatch.chdir(tmp_path)

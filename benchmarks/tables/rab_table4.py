@@ -15,22 +15,17 @@ open, and what was chosen here, stands in the notes below the table (`NOTES`).
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import os
-import platform
 from pathlib import Path
 from typing import NamedTuple
 
-import joblib
-import numba
 import numpy as np
-import scipy
-import sklearn
+from _layout import BEST, Line, Page
+from _layout import PAPER as PAPER_LINE
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-import sksmooth
 from sksmooth import SmoothedKNNClassifier
 from sksmooth.attacks import (
     blending_trigger,
@@ -266,17 +261,24 @@ def scores(cell, result):
     return [float(correct.mean()), *accuracy.tolist(), *certified_rate(radii, at).tolist()]
 
 
-def rows(results):
-    """Return one line for the paper and one for each distance: cell, who, scores."""
+def lines_of(results):
+    """Return one line for the paper and one for each distance."""
     paper = paper_numbers()
     lines = []
     for cell, result in results.items():
-        if cell.distance == next(iter(LEVELS)):
-            printed = SETUPS[cell.name].sigmas[cell.sigma]
-            if printed is not None:
-                who = "paper" if printed == cell.sigma else f"paper, printed as {printed}"
-                lines.append((cell, who, paper[cell.name, cell.attack, cell.norm, printed]))
-        lines.append((cell, f"ours, {cell.distance}", scores(cell, result)))
+        setup = SETUPS[cell.name]
+        columns = ["acc", *(f"acc {r}" for r in setup.radii), *(f"rate {r}" for r in setup.radii)]
+        setting = {
+            "attack": attack_title(cell), "norm, share": f"{cell.norm}, {cell.share:.0%}",
+            "sigma": f"{cell.sigma}",
+        }  # fmt: skip
+        printed = setup.sigmas[cell.sigma]
+        if cell.distance == next(iter(LEVELS)) and printed is not None:
+            who = PAPER_LINE if printed == cell.sigma else f"{PAPER_LINE}, printed as {printed}"
+            numbers = paper[cell.name, cell.attack, cell.norm, printed]
+            lines.append(Line(setup.title, setting, who, dict(zip(columns, numbers, strict=True))))
+        numbers = dict(zip(columns, scores(cell, result), strict=True))
+        lines.append(Line(setup.title, setting, f"{BEST}, {cell.distance}", numbers))
     return lines
 
 
@@ -286,65 +288,12 @@ def attack_title(cell):
     return "blending" if cell.attack == "blending" else f"{cell.attack}-{unit}"
 
 
-def write_csv(lines, path):
-    """Write one row for each number."""
-    with path.open("w", newline="") as file:
-        out = csv.writer(file, lineterminator="\n")
-        out.writerow(
-            ["data", "attack", "norm", "share", "sigma", "who", "score", "radius", "value"]
-        )
-        for cell, who, numbers in lines:
-            at = SETUPS[cell.name].radii
-            names = [("accuracy", "")]
-            names += [("certified accuracy", r) for r in at] + [("certified rate", r) for r in at]
-            key = (cell.name, attack_title(cell), cell.norm, cell.share, cell.sigma, who)
-            for (score, radius), value in zip(names, numbers, strict=True):
-                if value is not None:
-                    out.writerow([*key, score, radius, f"{value:.4f}"])
-
-
-def environment(results, size, n_jobs):
-    """Return the lines that say what produced the table."""
+def size_of(results, size):
+    """Say how much was run."""
     n_inputs = {cell.name: result["radii"].size for cell, result in results.items()}
-    versions = {
-        "sksmooth": sksmooth.__version__, "Python": platform.python_version(),
-        "NumPy": np.__version__, "SciPy": scipy.__version__, "scikit-learn": sklearn.__version__,
-        "Numba": numba.__version__, "joblib": joblib.__version__,
-    }  # fmt: skip
-    return [
-        f"K = {N_NEIGHBORS}; seed {SEED}; test inputs: "
-        + ", ".join(f"{SETUPS[name].title}: {n}" for name, n in n_inputs.items())
-        + (f" (the first {size} at most)" if size else " (the full test set of the source class)")
-        + ".",
-        "",
-        f"{', '.join(f'{k} {v}' for k, v in versions.items())}; {platform.machine()}, "
-        f"{os.cpu_count()} CPUs, n_jobs = {n_jobs}.",
-    ]
-
-
-def write_markdown(lines, path, header):
-    """Write the table, one section for each data set."""
-    text = ["# RAB, Table 4: smoothed K-NN, the paper and this package", "", *header, ""]
-    text += [f"Written by `benchmarks/tables/{Path(__file__).name}`.", "", NOTES]
-    for name in dict.fromkeys(cell.name for cell, *_ in lines):
-        radii = " / ".join(map(str, SETUPS[name].radii))
-        text += [
-            f"## {SETUPS[name].title}", "",
-            f"| attack | norm, share | sigma | | acc | certified acc at R = {radii} "
-            f"| certified rate at R = {radii} |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
-        ]  # fmt: skip
-        for cell, who, numbers in lines:
-            if cell.name != name:
-                continue
-            shown = ["-" if v is None else f"{v:.3f}" for v in numbers]
-            n = len(SETUPS[name].radii)
-            text.append(
-                f"| {attack_title(cell)} | {cell.norm}, {cell.share:.0%} | {cell.sigma} | {who} "
-                f"| {shown[0]} | {' / '.join(shown[1 : n + 1])} | {' / '.join(shown[n + 1 :])} |"
-            )
-        text.append("")
-    path.write_text("\n".join(text), encoding="utf-8")
+    inputs = ", ".join(f"{SETUPS[name].title}: {n}" for name, n in n_inputs.items())
+    most = f"the first {size} at most" if size else "the full test set of the source class"
+    return f"K = {N_NEIGHBORS}; seed {SEED}; test inputs: {inputs} ({most})."
 
 
 def draw(results, path):
@@ -400,13 +349,14 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     args = parser.parse_args()
     results = run(args.data, args.work, args.size, args.jobs)
-    lines = rows(results)
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_csv(lines, args.out / "rab_table4.csv")
-    header = environment(results, args.size, args.jobs)
-    write_markdown(lines, args.out / "rab_table4.md", header)
-    draw(results, args.out / "rab_table4.png")
-    print(f"written: {', '.join(str(args.out / f'rab_table4.{x}') for x in ('md', 'csv', 'png'))}")
+    page = Page(
+        args.out / "rab_table4.md", "RAB, Table 4: smoothed K-NN, the paper and this package",
+        Path(__file__).name, size_of(results, args.size),
+        ["numpy", "scipy", "scikit-learn", "numba"], NOTES,
+        "Certified accuracy over the radius, with the paper's numbers as dots",
+    )  # fmt: skip
+    page.write(lines_of(results))
+    draw(results, page.path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

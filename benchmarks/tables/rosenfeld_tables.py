@@ -17,11 +17,9 @@ the paper leaves open, and what was chosen here, stands in the notes below the t
 from __future__ import annotations
 
 import argparse
-import csv
 import functools
 import itertools
 import os
-import platform
 import time
 import warnings
 from importlib.util import find_spec
@@ -29,10 +27,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import joblib
-import numba
 import numpy as np
-import scipy
-import sklearn
+from _layout import BEST, Line, Page
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA, FastICA
 from sklearn.linear_model import LogisticRegression
@@ -40,7 +36,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-import sksmooth
 from sksmooth import LabelFlipRidgeClassifier
 from sksmooth.attacks import influence_label_flips, worst_label_flips
 from sksmooth.datasets import fetch_mnist, fetch_spambase
@@ -134,6 +129,7 @@ class Setup(NamedTuple):
     blocks: tuple[Block, ...]
 
 
+C1 = "Figure C.1: accuracy under attack, MNIST, 1 against 7"
 QS_17, QS_ALL, QS_SPAM = (0.3, 0.4, 0.45, 0.475), (0.0125, 0.025, 0.05), (0.01, 0.05, 0.1, 0.3)
 SETUPS = {
     "mnist17": Setup(
@@ -521,24 +517,24 @@ def sections(results):
     return found
 
 
-def write_csv(results, path):
-    """Write one row for each number."""
-    with path.open("w", newline="") as file:
-        out = csv.writer(file, lineterminator="\n")
-        out.writerow(["data", "intercept", "alpha", "q", "who", "score", "flips", "value"])
-        for name, block, _, lines in sections(results):
-            for q, who, numbers in lines:
-                ours = (block.fit_intercept, block.alpha, q)
-                key = (name, *(("", "", "") if q is None else ours), who)
-                for r, value in zip(("", *SETUPS[name].flips), numbers, strict=True):
-                    score = "under attack" if q is None else "certified accuracy"
-                    if value is not None:
-                        out.writerow([*key, score if r else "accuracy", r, f"{value:.4f}"])
-        for model, q in attacked_models(results):
-            if isinstance(model, Block):
-                for r, value in zip(*survived(results, model, q), strict=True):
-                    key = ("mnist17", model.fit_intercept, model.alpha, q, "ours, attacked")
-                    out.writerow([*key, "under attack", r, f"{value:.4f}"])
+def lines_of(results):
+    """Return all lines of the page, those behind Figure C.1 last."""
+    found = []
+    for name, _, title, lines in sections(results):
+        setup = SETUPS[name]
+        columns = ["acc", *(f"{r} flips" for r in setup.flips)]
+        for q, who, numbers in lines:
+            setting = {"q": "-" if q is None else f"{q}"}
+            shown = dict(zip(columns, numbers, strict=True))
+            found.append(Line(f"{setup.title}. {title}", setting, who, shown))
+    for model, q in attacked_models(results):
+        if isinstance(model, Block):
+            shown = {
+                f"{r} flips": float(v) for r, v in zip(*survived(results, model, q), strict=True)
+            }
+            setting = {"intercept": "yes" if model.fit_intercept else "no", "q": f"{q}"}
+            found.append(Line(C1, setting, f"{BEST}, attacked", shown))
+    return found
 
 
 def attacked_models(results):
@@ -546,51 +542,15 @@ def attacked_models(results):
     return dict.fromkeys((c.model, c.q) for c in results if isinstance(c, AttackCell))
 
 
-def environment(results, size, n_jobs, work):
-    """Return the lines that say what produced the tables."""
+def size_of(results, size, work):
+    """Say how much was run."""
     inputs = {c.name: r["radii"].size for c, r in results.items() if isinstance(c, Cell)}
-    versions = {
-        "sksmooth": sksmooth.__version__, "Python": platform.python_version(),
-        "NumPy": np.__version__, "SciPy": scipy.__version__, "scikit-learn": sklearn.__version__,
-        "Numba": numba.__version__, "joblib": joblib.__version__,
-    }  # fmt: skip
-    if TORCH:
-        import torch
-
-        versions["torch"] = torch.__version__
-    seconds = sum(float(r["seconds"]) for c, r in results.items() if isinstance(c, Cell))
     sample = f"; at most {size} test inputs of each data set" if size else ""
     lines = [f"Seed {SEED}{sample}.", ""]
     for name, n in inputs.items():
         data = load(name, work)
         lines.append(f"- {SETUPS[name].title}: n = {len(data.X)}, {n} test inputs; {data.about}.")
-    return [
-        *lines, "",
-        f"{', '.join(f'{k} {v}' for k, v in versions.items())}; {platform.machine()}, "
-        f"{os.cpu_count()} CPUs, n_jobs = {n_jobs}; {seconds / 60:.0f} minutes in certify.",
-    ]  # fmt: skip
-
-
-def write_markdown(results, path, header):
-    """Write the tables, one section for each data set."""
-    text = ["# Certified robustness to label flips: the paper and this package", "", *header, ""]
-    text += [f"Written by `benchmarks/tables/{Path(__file__).name}`.", "", NOTES]
-    last = None
-    for name, _, title, lines in sections(results):
-        setup = SETUPS[name]
-        if name != last:
-            text += [f"## {setup.title}", ""]
-        last = name
-        text += [
-            f"{title}:", "",
-            f"| q | | accuracy | {' | '.join(map(str, setup.flips))} flips |",
-            f"| --- | --- | --- |{' --- |' * len(setup.flips)}",
-        ]  # fmt: skip
-        for q, who, numbers in lines:
-            shown = ["-" if v is None else f"{v:.4f}" for v in numbers]
-            text.append(f"| {'-' if q is None else q} | {who} | {' | '.join(shown)} |")
-        text.append("")
-    path.write_text("\n".join(text), encoding="utf-8")
+    return "\n".join([*lines, ""])
 
 
 def curve(ax, cell, result, grid, **style):
@@ -684,16 +644,16 @@ def main():
     args = parser.parse_args()
     results = run(args.data, args.work, args.size, args.jobs)
     check(results)
-    args.out.mkdir(parents=True, exist_ok=True)
-    written = [args.out / f"rosenfeld_tables.{kind}" for kind in ("csv", "md", "png")]
-    write_csv(results, written[0])
-    header = environment(results, args.size, args.jobs, args.work)
-    write_markdown(results, written[1], header)
-    draw_tables(results, written[2])
+    page = Page(
+        args.out / "rosenfeld_tables.md",
+        "Certified robustness to label flips: the paper and this package", Path(__file__).name,
+        size_of(results, args.size, args.work), ["numpy", "scipy", "scikit-learn", "numba"], NOTES,
+        "Certified accuracy against flips",
+    )  # fmt: skip
+    page.write(lines_of(results))
+    draw_tables(results, page.path.with_suffix(".png"))
     if "mnist17" in args.data:
-        written.append(args.out / "label_flips_c1.png")
-        draw_c1(results, written[-1])
-    print(f"written: {', '.join(map(str, written))}")
+        draw_c1(results, args.out / "label_flips_c1.png")
 
 
 if __name__ == "__main__":

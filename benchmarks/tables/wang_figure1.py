@@ -15,23 +15,19 @@ open, and what was chosen here, stands in the notes below the table (`NOTES`).
 from __future__ import annotations
 
 import argparse
-import csv
 import os
-import platform
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import joblib
 import numpy as np
-import scipy
-import sklearn
+from _layout import AS_PAPER, BEST, Line, Page
+from _layout import PAPER as PAPER_LINE
 from matplotlib.figure import Figure
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from tqdm import tqdm
 
-import sksmooth
 from sksmooth import DiscreteEnsembleClassifier
 from sksmooth.confidence import probability_bounds
 from sksmooth.datasets import fetch_mnist
@@ -60,9 +56,9 @@ class Bound(NamedTuple):
 
 
 BOUNDS = {
-    "paper": Bound("the paper's bound (not valid)", {"correction": "none"}, 1),
-    "half": Bound("half the error", {"correction": "none"}, 2),
-    "selection": Bound("ours", {"correction": "selection"}, 1),
+    "paper": Bound(f"{AS_PAPER} (not valid)", {"correction": "none"}, 1),
+    "half": Bound(f"{BEST}, half the error", {"correction": "none"}, 2),
+    "selection": Bound(BEST, {"correction": "selection"}, 1),
 }
 
 NOTES = """\
@@ -151,50 +147,26 @@ def rows(results, y_test, n_members):
     return lines
 
 
-def write_csv(lines, path):
-    """Write one row for each number."""
-    with path.open("w", newline="") as file:
-        out = csv.writer(file, lineterminator="\n")
-        out.writerow(["network", "bound", "radius", "certified accuracy"])
-        for net, bound, numbers in lines:
-            for r, value in zip(RADII, numbers, strict=True):
-                if value is not None:
-                    out.writerow([net, bound, int(r), f"{value:.4f}"])
+def lines_of(rows, accuracies):
+    """Return the lines of the page."""
+    lines = []
+    for net, bound, numbers in rows:
+        who = BOUNDS[bound].title if bound else PAPER_LINE
+        columns = {"acc": accuracies.get(net)}
+        columns |= {f"r = {r}": value for r, value in zip(RADII, numbers, strict=True)}
+        setting = {"network": net if bound else "of the paper"}
+        lines.append(Line("MNIST, 1 against 7", setting, who, columns))
+    return lines
 
 
-def environment(n_members, n_rows, n_jobs):
-    """Return the lines that say what produced the table."""
-    versions = {
-        "sksmooth": sksmooth.__version__, "Python": platform.python_version(),
-        "NumPy": np.__version__, "SciPy": scipy.__version__, "scikit-learn": sklearn.__version__,
-        "joblib": joblib.__version__,
-    }  # fmt: skip
+def size_of(n_members, n_rows):
+    """Say how much was run."""
     short = "" if n_members == N_MEMBERS else f" (**the paper has {N_MEMBERS:,}**)"
-    return [
+    return (
         f"q = {Q}; {n_members:,} members{short} in chunks of {CHUNK}, of seeds {SEED} to "
         f"{SEED + -(-n_members // CHUNK) - 1}; {N_TRAIN} training digits, {n_rows:,} test digits "
-        f"(seed {SEED}).",
-        "",
-        f"{', '.join(f'{k} {v}' for k, v in versions.items())}; {platform.machine()}, "
-        f"{os.cpu_count()} CPUs, n_jobs = {n_jobs}.",
-    ]
-
-
-def write_markdown(lines, accuracies, path, header):
-    """Write the table."""
-    text = ["# Wang et al., Figure 1: changed pixels and labels, the paper and this package", ""]
-    text += [*header, "", f"Written by `benchmarks/tables/{Path(__file__).name}`.", ""]
-    text += [
-        f"| network | bound | accuracy | {' | '.join(f'r = {r}' for r in RADII)} |",
-        "| --- " * (3 + RADII.size) + "|",
-    ]
-    for net, bound, numbers in lines:
-        shown = ["-" if v is None else f"{v:.3f}" for v in numbers]
-        title = BOUNDS[bound].title if bound else ""
-        accuracy = f"{accuracies[net]:.3f}" if net in accuracies else "-"
-        text.append(f"| {net} | {title} | {accuracy} | {' | '.join(shown)} |")
-    text += ["", "![Certified accuracy against changed values](wang_figure1.png)", "", NOTES]
-    path.write_text("\n".join(text), encoding="utf-8")
+        f"(seed {SEED})."
+    )
 
 
 def draw(lines, path):
@@ -238,14 +210,15 @@ def main():
     lines = rows(results, y_test, args.members)
     winners = {net: certify(v, args.members, "selection")[0] for net, v in results.items()}
     accuracies = {net: np.mean(winner == y_test) for net, winner in winners.items()}
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_csv(lines, args.out / "wang_figure1.csv")
-    header = environment(args.members, len(y_test), args.jobs)
-    write_markdown(lines, accuracies, args.out / "wang_figure1.md", header)
-    draw(lines, args.out / "wang_figure1.png")
-    print(
-        f"written: {', '.join(str(args.out / f'wang_figure1.{x}') for x in ('md', 'csv', 'png'))}"
-    )
+    page = Page(
+        args.out / "wang_figure1.md",
+        "Wang et al., Figure 1: changed pixels and labels, the paper and this package",
+        Path(__file__).name, size_of(args.members, len(y_test)),
+        ["numpy", "scipy", "scikit-learn", "joblib"], NOTES,
+        "Certified accuracy against changed values",
+    )  # fmt: skip
+    page.write(lines_of(lines, accuracies))
+    draw(lines, page.path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The layout that the tables share: one line for each who, resumable cells, and files that agree.
+
+A CSV file holds every number; the Markdown tables are made from it alone. `agrees` tells whether a
+committed page is the one that its CSV file gives.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+from collections.abc import Callable
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PAPER, AS_PAPER, BEST = "paper", "ours, the paper's bound", "ours"
+
+
+class Line(NamedTuple):
+    """One line of a table: what was run, who says it, and a number (or None) for each column."""
+
+    table: str
+    setting: dict[str, str]
+    who: str
+    numbers: dict[str, float | None]
+
+
+class Store:
+    """Finished cells in a folder; each is computed once, whole or not at all."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, key: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the result of a cell, from its file if there is one."""
+        text = json.dumps(key, sort_keys=True)
+        path = self.folder / f"{sha256(text.encode()).hexdigest()[:24]}.json"
+        if path.exists():
+            return json.loads(path.read_text())["result"]
+        result = compute()
+        unfinished = path.with_suffix(".part")
+        unfinished.write_text(json.dumps({"key": key, "result": result}))
+        unfinished.replace(path)
+        return result
+
+
+def environment(packages: list[str]) -> str:
+    """Return a sentence about what produced a table."""
+    versions = ", ".join(f"{p} {version(p)}" for p in ["sksmooth", *packages])
+    machine = f"{platform.machine()}, {os.cpu_count()} CPUs"
+    return f"Python {platform.python_version()}, {versions}; {machine}."
+
+
+def write_csv(lines: list[Line], path: Path) -> None:
+    """Write one row for each number; None stands for what was not run, or is not printed."""
+    with path.open("w", newline="") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(["table", "setting", "who", "column", "value"])
+        for line in lines:
+            for column, value in line.numbers.items():
+                shown = "" if value is None else f"{value:.4f}"
+                out.writerow([line.table, json.dumps(line.setting), line.who, column, shown])
+
+
+def read_csv(path: Path) -> list[Line]:
+    """Return the lines that a CSV file holds."""
+    lines: dict[tuple[str, ...], Line] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            key = (row["table"], row["setting"], row["who"])
+            line = lines.setdefault(key, Line(key[0], json.loads(key[1]), key[2], {}))
+            line.numbers[row["column"]] = float(row["value"]) if row["value"] else None
+    return list(lines.values())
+
+
+def markdown(lines: list[Line]) -> str:
+    """Return the tables as Markdown."""
+    text = []
+    for table in dict.fromkeys(line.table for line in lines):
+        chosen = [line for line in lines if line.table == table]
+        columns = list(dict.fromkeys(c for line in chosen for c in line.numbers))
+        header = [*chosen[0].setting, "", *columns]
+        text += [f"## {table}", "", f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]
+        for line in chosen:
+            shown = [_shown(line.numbers.get(column)) for column in columns]
+            text.append(f"| {' | '.join([*line.setting.values(), line.who, *shown])} |")
+        text.append("")
+    return "\n".join(text)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+class Page(NamedTuple):
+    """A page of tables: Markdown, with a CSV file and a picture of the same name beside it."""
+
+    path: Path
+    title: str
+    script: str
+    size: str  # how much was run
+    packages: list[str]
+    notes: str
+    caption: str  # of the picture
+
+    def write(self, lines: list[Line]) -> None:
+        """Write the Markdown and the CSV file."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(lines, self.path.with_suffix(".csv"))
+        picture = f"![{self.caption}]({self.path.with_suffix('.png').name})"
+        head = [f"# {self.title}", f"Written by `benchmarks/tables/{self.script}`."]
+        head += [f"{self.size}\n{environment(self.packages)}", self.notes, picture]
+        tables = markdown(read_csv(self.path.with_suffix(".csv")))
+        self.path.write_text("\n\n".join([*head, tables]), encoding="utf-8")
+        print(f"written: {self.path}, .csv, .png")
+
+
+def agrees(page: Path) -> bool:
+    """Tell whether the tables of a page are those that its CSV file gives, and no others."""
+    tables = markdown(read_csv(page.with_suffix(".csv")))
+    text = page.read_text(encoding="utf-8")
+    return tables in text and "|" not in text.replace(tables, "")

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Committed tables are those that their CSV files give."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(set((ROOT / "doc" / "benchmarks").glob("*.md")) - {ROOT / "doc/benchmarks/index.md"})
+
+
+@pytest.fixture
+def layout(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks" / "tables")
+    monkeypatch.delitem(sys.modules, "_layout", raising=False)
+    import _layout
+
+    yield _layout
+    monkeypatch.delitem(sys.modules, "_layout", raising=False)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_agrees_with_its_csv(page, layout, tmp_path):
+    assert layout.agrees(page)
+    text = page.read_text(encoding="utf-8")
+    assert f"benchmarks/tables/{page.stem}.py" in text
+    assert (ROOT / "benchmarks" / "tables" / f"{page.stem}.py").exists()
+    # One digit of one table changed, and a line of its own: the check fails.
+    copy = tmp_path / page.name
+    copy.with_suffix(".csv").write_bytes(page.with_suffix(".csv").read_bytes())
+    place = [match.start() for match in re.finditer(r"(?<=\.)\d(?=\d\d \|)", text)][7]
+    copy.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
+    assert not layout.agrees(copy)
+    copy.write_text(text + "\n| one | more |\n")
+    assert not layout.agrees(copy)
+
+
+def test_every_page_is_listed():
+    index = (ROOT / "doc" / "benchmarks" / "index.md").read_text()
+    assert {page.stem for page in PAGES} <= set(re.findall(r"^\w+$", index, re.M))
+
+
+def test_cells_are_computed_once(layout, tmp_path):
+    store, calls = layout.Store(tmp_path), []
+    for _ in range(2):
+        assert store.get({"a": 1}, lambda: calls.append(1) or {"value": 0.5}) == {"value": 0.5}
+    assert calls == [1]
+    assert store.get({"a": 2}, lambda: {"value": 1.0}) == {"value": 1.0}
+    with pytest.raises(KeyboardInterrupt):
+        store.get({"a": 3}, lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert store.get({"a": 3}, lambda: {"value": 2.0}) == {"value": 2.0}
