@@ -303,11 +303,13 @@ def lines_of(results):
     lines = []
     for table in TABLES:
         for setting, cell in cells_of(table):
-            found = results.get(cell)
-            if found is None:
-                continue
-            printed = paper_line(table, setting, cell)
+            found, printed = results.get(cell), paper_line(table, setting, cell)
             lines += [] if printed is None else [printed]
+            if found is None:
+                if printed is not None:
+                    missing = dict.fromkeys(printed.numbers)
+                    lines.append(Line(table, setting, "not run: time", missing))
+                continue
             if "accuracy" in found:
                 lines.append(Line(table, setting, BEST, {"acc": found["accuracy"]}))
                 continue
@@ -356,6 +358,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--members", type=int, default=80)
     parser.add_argument("--private-members", type=int, default=40, help="members of Table 3")
+    parser.add_argument(
+        "--private-attacks", nargs="+", default=["four-pixel"], help="attacks of Table 3"
+    )
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--tests", type=int, default=200)
@@ -372,10 +377,15 @@ def main():
         if args.tables is None or any(t.split(":")[0].endswith(x) for x in args.tables)
     ]
     store, results = Store(args.work), {}
-    wanted = dict.fromkeys(cell for table in chosen for _, cell in cells_of(table))
+    wanted = dict.fromkeys(
+        cell
+        for table in chosen
+        for _, cell in cells_of(table)
+        if not cell.private or cell.attack in args.private_attacks
+    )
     for cell in tqdm(wanted, unit="cell"):
         own = size.of(cell, args.private_members)
-        key = {"table": "rab nets", "seed": SEED, **own._asdict(), **cell._asdict()}
+        key = {"table": "rab nets", "seed": SEED, "size": own._asdict(), "cell": cell._asdict()}
         results[cell] = store.get(key, lambda c=cell, s=own: compute(c, s, args.jobs, args.device))
     lines = lines_of(results)
     full = size.members >= 1000 and size.rows >= 12_665

@@ -66,8 +66,9 @@ def verify_record(record: dict[str, Any] | str | PathLike[str]) -> Bunch:
     import_extra("mpmath", extra="audit")
     record, is_as_written = _read(record)
     reasons = []
-    if record_digest(record) != record.get("digest") or not is_as_written:
+    if not is_as_written or not _has_its_digest(record):
         reasons.append("The record was changed: its digest is another one.")
+    reasons += [f"The record says {reason}." for reason in _out_of_range(record)]
     found = []
     for number, row in enumerate(record["rows"]):
         radii, wrong = _check_row(row, record)
@@ -104,6 +105,44 @@ def _read(record: Any) -> tuple[dict[str, Any], bool]:
             f"{record.get('version')!r}."
         )
     return record, is_as_written
+
+
+def _has_its_digest(record: dict[str, Any]) -> bool:
+    try:
+        return bool(record_digest(record) == record.get("digest"))
+    except ValueError:  # a number that is none
+        return False
+
+
+def _out_of_range(record: dict[str, Any]) -> list[str]:
+    """Return what no certificate could be about: a theorem that it would make too strong."""
+
+    def within(where: Any, name: str, low: float, high: float = math.inf) -> None:
+        value = (where or {}).get(name)
+        if value is not None and not (isinstance(value, (int, float)) and low < value < high):
+            wrong.append(f"{name}={value!r}")
+
+    wrong: list[str] = []
+    theorem, sampling = record["theorem"], record["sampling"]
+    for name in ("sigma", "width", "n_coordinates", "most_per_row"):
+        within(theorem, name, 0.0)
+    within(theorem, "q", -1.0 if theorem["noise"] == "flips" else 0.0, 1.0)
+    within(theorem, "n_values", 1)
+    within(theorem.get("grid"), "step", 0.0)
+    within(theorem.get("grid"), "n_rows", 0)
+    within(sampling, "confidence_level", 0.0, 1.0)
+    for where, name in ((theorem, "n_poisoned"), (sampling, "n_statements")):
+        value = (where or {}).get(name)
+        if value is not None and not (isinstance(value, int) and value >= 1):
+            wrong.append(f"{name}={value!r}")
+    changes = theorem.get("n_changes", [])
+    if any(not isinstance(r, int) or r < 0 for r in changes):
+        wrong.append(f"n_changes={changes!r}")
+    if any(not w >= 0.0 for w in (theorem.get("grid") or {}).get("weights", [])):
+        wrong.append("a negative weight of the grid")
+    if any(not row.get("charge", 0.0) >= 0.0 for row in record["rows"]):
+        wrong.append("a negative charge")
+    return wrong
 
 
 def _check_row(row: dict[str, Any], record: dict[str, Any]) -> tuple[list[Any], list[str]]:

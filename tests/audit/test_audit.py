@@ -137,6 +137,34 @@ def test_a_false_claim_is_refused_even_with_a_digest_that_fits(name):
     assert any(reason.startswith(f"Row {number}: ") for reason in found.reasons)
 
 
+@pytest.mark.parametrize(
+    ("case", "place", "name", "value"),
+    [
+        ("gaussian", "sampling", "confidence_level", -5.0),
+        ("gaussian", "sampling", "confidence_level", 1e-30),
+        ("gaussian", "sampling", "n_statements", 0.5),
+        ("gaussian", "theorem", "n_poisoned", 0.25),
+        ("gaussian", "theorem", "sigma", -1.0),
+        ("discrete", "theorem", "q", 1.5),
+        ("joint", "theorem", "n_changes", [0, -1, 2]),
+        ("cohen, grid", "theorem", "grid", {"step": -0.1, "n_rows": 1, "weights": [1.0]}),
+        ("cohen, grid", "theorem", "grid", {"step": 0.1, "n_rows": 1, "weights": [-1.0]}),
+        ("neighbors", "rows", "charge", -1.0),
+        ("gaussian", "rows", "tail_a", float("nan")),
+    ],
+)
+def test_a_record_of_nonsense_is_refused(case, place, name, value):
+    record = copy.deepcopy(record_of(case))
+    (record["rows"][0] if place == "rows" else record[place])[name] = value
+    if value == value:
+        record = signed(record)
+    found = verify_record(record)
+    if name == "confidence_level" and value > 0:
+        assert found.holds  # it claims hardly anything, and says so
+    else:
+        assert not found.holds
+
+
 # --- the verifier's own arithmetic, against exact fractions ---------------------------------------
 
 
