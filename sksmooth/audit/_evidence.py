@@ -112,7 +112,8 @@ def _of_ensemble(est: Any, X: Any, **asked: Any) -> Evidence:
         per_row |= {"choosing_votes": choosing, "votes": bounding}
         per_row["n_drawn"] = np.full(len(bounding), n_drawn)
         sampling = params
-    asked = est._checked({**_DEFAULTS[type(est)], **asked})
+    defaults = {"n_flips": 0} if isinstance(est, RABEnsembleClassifier) else {}
+    asked = est._checked({"n_poisoned": None, **defaults, **asked})
     return Evidence(
         bounds.top,
         answer.radii,
@@ -157,8 +158,6 @@ def _of_smoothing(est: Any, X: Any, radius: Any = None, n_changes: Any = 0) -> E
     found = est._estimate(X, radius, n_changes)
     if isinstance(est.noise_, (GaussianNoise, UniformNoise, JointNoise)):
         theorem = _additive_theorem(est.noise_, est._draws, n_changes, test=True)
-        if theorem["noise"] != "joint" and np.ndim(n_changes):
-            theorem["n_repeats"] = len(n_changes)
         theorem["grid"] = _grid(est._draws, 1, est._draws.n_features)
     else:
         theorem = {
@@ -169,6 +168,8 @@ def _of_smoothing(est: Any, X: Any, radius: Any = None, n_changes: Any = 0) -> E
             "n_values": _largest_domain(est.noise_),
             "n_coordinates": int(np.size(est.noise_.n_feature_values)),
         }
+    if theorem["noise"] != "joint" and np.ndim(n_changes):
+        theorem["n_repeats"] = len(n_changes)
     sampling = {
         "bound": "clopper-pearson" if radius is None else "anytime",
         "correction": "holdout",
@@ -230,9 +231,4 @@ _COLLECT = {
     RABEnsembleClassifier: _of_ensemble,
     RandomizedSmoothingClassifier: _of_smoothing,
     SmoothedKNNClassifier: _of_neighbors,
-}
-
-_DEFAULTS: dict[type, dict[str, Any]] = {
-    DiscreteEnsembleClassifier: {"n_poisoned": None},
-    RABEnsembleClassifier: {"n_flips": 0, "n_poisoned": None},
 }

@@ -115,3 +115,22 @@ class CategoricalDraws:
     def noisy(self, row: np.ndarray, block: np.ndarray) -> np.ndarray:
         """Return the values of the shifted codes."""
         return self._table[(row + block) % self._sizes + self._offsets]
+
+
+def codes_within(X: np.ndarray, domains: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Return the position of each value in its column's domain."""
+    codes = np.empty(X.shape, dtype=np.int64)
+    for j, domain in enumerate(domains):
+        found = np.searchsorted(domain, X[:, j])
+        found[found == domain.size] = 0
+        unknown = domain[found] != X[:, j]
+        if np.any(unknown):
+            row = int(np.argmax(unknown))
+            shown = domain[:12].tolist()
+            raise ValueError(
+                f"X must hold values that its columns have in fit: the certificate speaks of "
+                f"changes within them. Got {X[row, j]!r} in row {row}, column {j}, which has "
+                f"{domain.size} values, {shown!r}{' ...' if domain.size > 12 else ''}."
+            )
+        codes[:, j] = found
+    return codes

@@ -58,11 +58,13 @@ from ._draws import (
     TRAINING,
     AdditiveDraws,
     CategoricalDraws,
+    codes_within,
     stream,
 )
 from ._estimation import Estimate, estimate, estimate_until
 from ._first_layer import FirstLayerBallot, dense_first_layer
 from ._mixed import MixedDraws, MixedReader
+from ._training import fit_net, seed_what_has_no_seed
 from ._voting import (
     Ballot,
     InputBallot,
@@ -347,12 +349,12 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         if is_module(self.estimator):
             return copy.deepcopy(self.estimator).eval(), classes
         base = clone(self.estimator)
-        _seed_what_has_no_seed(base, stream(entropy, LEARNER))
+        seed_what_has_no_seed(base, stream(entropy, LEARNER))
         noisy = draws.training(rows, generator(stream(entropy, TRAINING)))
         with global_generators() as reseed:
             reseed(stream(entropy, GLOBAL).generate_state(GLOBAL_WORDS, np.uint32))
             if is_skorch(base):
-                _fit_net(base, noisy, codes.astype(np.int64), params)
+                fit_net(base, noisy, codes.astype(np.int64), params)
                 return base, classes
             base.fit(noisy, y, **params)
         return base, np.unique(getattr(base, "classes_", classes))
@@ -417,7 +419,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
     def _rows_of(X: np.ndarray, draws: Any) -> np.ndarray:
         """Return rows as the noise takes them: codes, or values, on the grid if there is one."""
         if isinstance(draws, CategoricalDraws):
-            return _codes(X, draws.domains)
+            return codes_within(X, draws.domains)
         if np.any(np.abs(X) > _LARGEST):
             raise ValueError(
                 "X must not contain infinity or values beyond 1e300. Got "
@@ -652,52 +654,3 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             charge = self._draws.grid_charge(1, self._draws.n_features)
             radii = subtract_from_radii(radii, np.asarray(charge))
         return radii[row]
-
-
-def _fit_net(net: Any, noisy: Any, codes: np.ndarray, params: dict[str, Any]) -> None:
-    """Train a skorch net on numbers of classes."""
-    from ..neural_network._nets import check_net, why_diverged
-
-    dtype = None
-    if net is unfrozen(net):
-        dtype = check_net(net, np.asarray(noisy)[:3], np.unique(codes))
-    net.fit(np.asarray(noisy, dtype=dtype), codes, **params)
-    reason = why_diverged(unfrozen(net))
-    if reason is not None:
-        raise ValueError(f"estimator cannot be used. {reason}")
-
-
-def _seed_what_has_no_seed(base: Any, source: np.random.SeedSequence) -> None:
-    """Set parameters ``random_state`` that are None, nested ones too, from a stream of their own.
-
-    The noise that certifies has other streams: a base that could foresee it would void the
-    certificate.
-    """
-    params = base.get_params(deep=True)
-    names = sorted(
-        name
-        for name, value in params.items()
-        if value is None and (name == "random_state" or name.endswith("__random_state"))
-    )
-    words = source.generate_state(max(len(names), 1), np.uint32)
-    if names:
-        base.set_params(**{n: int(w >> 1) for n, w in zip(names, words, strict=False)})
-
-
-def _codes(X: np.ndarray, domains: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Return the position of each value in its column's domain."""
-    codes = np.empty(X.shape, dtype=np.int64)
-    for j, domain in enumerate(domains):
-        found = np.searchsorted(domain, X[:, j])
-        found[found == domain.size] = 0
-        unknown = domain[found] != X[:, j]
-        if np.any(unknown):
-            row = int(np.argmax(unknown))
-            shown = domain[:12].tolist()
-            raise ValueError(
-                f"X must hold values that its columns have in fit: the certificate speaks of "
-                f"changes within them. Got {X[row, j]!r} in row {row}, column {j}, which has "
-                f"{domain.size} values, {shown!r}{' ...' if domain.size > 12 else ''}."
-            )
-        codes[:, j] = found
-    return codes

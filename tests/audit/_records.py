@@ -76,6 +76,7 @@ CASES = {
     "cohen, asked": (smoothed(two_sided=True), "three classes", {"radius": 0.3}),
     "cohen, uniform": (smoothed(noise="uniform", sigma=[1.0, 0.5, 1.0]), "numbers", {}),
     "cohen, categorical": (smoothed(noise="categorical", q=0.3), "codes", {}),
+    "cohen, no changes": (smoothed(noise="categorical", q=0.3), "codes", {"n_changes": [0, 0]}),
     "cohen, grid": (smoothed(grid=2.0**-10), "numbers", {}),
     "cohen, mixed": (smoothed(discrete=[2], q=0.2), "mixed", {"n_changes": [0, 1]}),
     "neighbors": (SmoothedKNNClassifier(), "three classes", {"n_poisoned": 3}),
