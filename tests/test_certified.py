@@ -629,6 +629,7 @@ def test_frames_and_pandas_output(data):
         certify(Sign().fit(frame, y), frame[["c", "b", "a"]])
 
 
+@pytest.mark.slow
 def test_the_knn_classifier_in_a_pipeline_is_the_one_on_transformed_rows(data):
     X, y = data
     scaler = FrozenEstimator(StandardScaler().fit(X))

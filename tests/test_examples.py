@@ -55,6 +55,7 @@ def test_demo_on_the_embedded_data(tmp_path):
     assert [line.split()[0] for line in weakest] == [row["test_row"] for row in report[:5]]
 
 
+@pytest.mark.slow
 def test_a_backdoor_that_changes_labels_too(tmp_path):
     text = run("plot_backdoor_with_labels.py", "--output", str(tmp_path), "--members=240").stdout
     held = [float(v) for v in re.findall(r"n_flips=\d: ([\d.]+)", text)]

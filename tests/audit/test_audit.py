@@ -54,6 +54,7 @@ def test_a_record_holds_and_gives_the_same_radii(name):
 # --- changes --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian", "uniform", "discrete", "cohen", "neighbors", "ridge"])
 def test_a_record_with_one_digit_changed_is_refused(name):
     text = json.dumps(record_of(name))
@@ -126,6 +127,7 @@ OVERCLAIMS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OVERCLAIMS)
 def test_a_false_claim_is_refused_even_with_a_digest_that_fits(name):
     case, change = OVERCLAIMS[name]
@@ -137,6 +139,7 @@ def test_a_false_claim_is_refused_even_with_a_digest_that_fits(name):
     assert any(reason.startswith(f"Row {number}: ") for reason in found.reasons)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "place", "name", "value"),
     [
@@ -266,6 +269,7 @@ assert not loaded, loaded
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path):
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_text(json.dumps(record_of("gaussian")))

@@ -69,6 +69,7 @@ def test_shares_are_those_of_the_closed_form(kind):
     assert np.abs(shares - exact).max() < 4 * 0.5 / np.sqrt(20_000)
 
 
+@pytest.mark.slow
 def test_no_change_within_the_radius_changes_the_smoothed_class():
     X, y = people(200)
     sizes = []
@@ -103,6 +104,7 @@ def test_radii_are_those_of_the_joint_noise():
     assert [c.tolist() for c in model.categories_] == [JOBS.tolist()]
 
 
+@pytest.mark.slow
 def test_an_asked_radius_and_a_grid():
     X, y = people()
     model = smoothed(grid=2.0**-10).fit(X, y)
@@ -116,6 +118,7 @@ def test_an_asked_radius_and_a_grid():
         model.certify(X, n_changes=[0, 1], radius=0.2)
 
 
+@pytest.mark.slow
 def test_jobs_pickles_and_batches_change_nothing():
     X, y = people(20)
     model = smoothed(n_estimation=30_000).fit(X, y)
@@ -160,6 +163,7 @@ def test_the_base_sees_frames_as_they_were_given():
     assert_array_equal(same.predict_proba(X), model.predict_proba(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learner", ["boosting", "pipeline"])
 def test_real_mixed_data(learner):
     folder = os.environ.get("SKSMOOTH_DATA")

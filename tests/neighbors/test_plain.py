@@ -116,6 +116,7 @@ def test_two_rows_in_closed_form():
     assert exact < upper[1] < exact * (1.0 + 1e-5)
 
 
+@pytest.mark.slow
 def test_first_step_and_finer_steps_agree(monkeypatch):
     """Doubling the nodes moves no probability, relative to itself, by more than is charged."""
     rng = np.random.default_rng(0)
