@@ -25,7 +25,7 @@ model = RandomizedSmoothingClassifier(
     base, sigma=0.25, n_selection=1000, n_estimation=20_000, random_state=0
 )
 model.fit(X[:400], y[:400])
-X_test, y_test = X[400:], y[400:]
+X_test, y_test = X[400:500], y[400:500]
 y_pred, radii = model.certify(X_test)
 print(f"accuracy {np.mean(y_pred == y_test):.2f}, median radius {np.median(radii):.2f}")
 
@@ -38,7 +38,7 @@ print(f"accuracy {np.mean(y_pred == y_test):.2f}, median radius {np.median(radii
 # counted as turned of which it is known that they are the smoothed classifier's:
 # ``predict_with_abstention`` tells.
 right = (y_pred == y_test) & (radii > 0)
-sizes = np.linspace(0.05, 0.9, 9)
+sizes = np.linspace(0.05, 0.9, 7)
 turned, inside = [], 0
 for size in sizes:
     bad = pgd_attack(model, X_test[right], y_test[right], norm="l2", radius=size, random_state=0)
