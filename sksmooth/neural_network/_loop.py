@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
 
 from ..ensemble._members import Streams
 
@@ -92,11 +93,15 @@ class Loop(ABC):
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield each member's rows of each batch of an epoch, and how many are its own."""
+        loaders = [unit.iterators[0] for unit in self.units]
+        if _drawn_at_once(loaders[0]):
+            yield from self._slices(loaders[0].batch_size, loaders[0].drop_last)
+            return
         orders = []
-        for unit in self.units:
+        for unit, loader in zip(self.units, loaders, strict=True):
             with global_generator(unit.rng):
                 # The iterator over batches that the loader would follow: no row is fetched here.
-                orders.append(iter(unit.iterators[0])._sampler_iter)
+                orders.append(iter(loader)._sampler_iter)
         while True:
             batches: list[Any] = []
             for unit, order in zip(self.units, orders, strict=True):
@@ -109,6 +114,19 @@ class Loop(ABC):
             for k, batch in enumerate(batches):
                 rows[k, : sizes[k]] = self.subset[k, torch.tensor(batch, dtype=torch.int64)]
             yield rows.to(self.device), torch.tensor(sizes, device=self.device)
+
+    def _slices(self, batch_size: int, drop_last: bool) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Yield the batches of an epoch whose order is drawn at its start."""
+        orders = []
+        for unit in self.units:
+            with global_generator(unit.rng):
+                iter(unit.iterators[0])  # draws a seed for its workers
+                orders.append(_order(unit.iterators[0].sampler))
+        rows = torch.gather(self.subset, 1, torch.stack(orders)).to(self.device)
+        for batch in rows.split(batch_size, dim=1):
+            size = batch.shape[1]
+            if size == batch_size or not drop_last:
+                yield batch, torch.full((len(batch),), size, device=self.device)
 
     def _between_epochs(self) -> None:
         """Draw what the loader of the validation set draws from a member's stream."""
@@ -155,3 +173,22 @@ class PlainLoop(Loop):
         loss.backward()
         net.optimizer_.step()
         return loss.detach().reshape(1)
+
+
+def _drawn_at_once(loader: Any) -> bool:
+    """Tell whether nothing is drawn between the batches of a loader."""
+    sampler, plain = loader.sampler, type(loader.batch_sampler) is BatchSampler
+    if type(sampler) is RandomSampler:
+        whole = sampler.num_samples == len(sampler.data_source)
+        return plain and whole and not sampler.replacement and sampler.generator is None
+    return plain and type(sampler) is SequentialSampler
+
+
+def _order(sampler: Any) -> torch.Tensor:
+    """Return what such a sampler yields, without a Python integer for each row."""
+    n_rows = len(sampler.data_source)
+    if type(sampler) is SequentialSampler:
+        return torch.arange(n_rows)
+    own = torch.Generator()
+    own.manual_seed(int(torch.empty((), dtype=torch.int64).random_()))
+    return torch.randperm(n_rows, generator=own)
