@@ -20,11 +20,13 @@ import torch
 from sklearn.base import clone
 from skorch import NeuralNetClassifier
 from torch import nn
+from torch.func import functional_call, vmap
 
 from sksmooth import RABEnsembleClassifier
 from sksmooth.datasets import fetch_mnist
 from sksmooth.exceptions import DatasetError
 from sksmooth.neural_network import StackedTraining
+from sksmooth.neural_network._convolutions import use_products
 
 
 class Perceptron(nn.Module):
@@ -227,11 +229,42 @@ def rab_setting(folder, device, n_rows, n_members, n_sequential, epochs):
           f"products of matrices reach {limit / 1e12:.3f} here")  # fmt: skip
 
 
+def convolution_steps(device, sizes):
+    """Print how long a step of a stack takes by convolutions with groups, and by products."""
+    for n_members, n_rows in sizes:
+        times = {}
+        for way in ("groups", "products"):
+            module = Convolutional().to(device)
+            if way == "products":
+                use_products(module)
+            stacked = {
+                name: torch.randn(n_members, *p.shape, device=device).mul_(0.05).requires_grad_()
+                for name, p in module.named_parameters()
+            }
+            x = torch.rand(n_members, n_rows, 784, device=device)
+            y = torch.randint(2, (n_members, n_rows), device=device)
+
+            def loss(p, x, y, module=module):
+                return nn.functional.cross_entropy(functional_call(module, p, (x,)), y)
+
+            def step(loss=loss, stacked=stacked, x=x, y=y):
+                vmap(loss)(stacked, x, y).sum().backward()
+
+            step()
+            times[way] = min(seconds(step) for _ in range(3))
+        print(
+            f"  a step of {n_members} networks of convolutions on {n_rows} rows each: by products "
+            f"{times['products'] * 1e3:.1f} ms, by groups {times['groups'] * 1e3:.1f} ms"
+        )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--members", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--gpu-members", type=int, default=1000)
+    parser.add_argument("--gpu-epochs", type=int, default=20)
+    parser.add_argument("--gpu-sequential", type=int, default=5, help="members trained one by one")
     parser.add_argument("--folder", default=None, help="folder with local copies of the data sets")
     parser.add_argument("--only", choices=["dense", "convolutional", "auto", "gpu"], default=None)
     args = parser.parse_args()
@@ -248,10 +281,14 @@ def main():
         stacked_against_sequential(X[:1000], y[:1000], max(4, args.members // 5), 2, args.rounds)
         rounding(X, y)
     if "gpu" in parts and torch.cuda.is_available():
-        rab_setting(args.folder, "cuda", 12_665, args.gpu_members, 5, 20)
+        rab_setting(
+            args.folder, "cuda", 12_665, args.gpu_members, args.gpu_sequential, args.gpu_epochs
+        )
+        convolution_steps("cuda", [(64, 64), (256, 64), (256, 128), (1000, 64)])
     elif "gpu" in parts:
         print("No CUDA device: RAB's setting at 500 rows, 1 epoch and 4 members")
         rab_setting(args.folder, "cpu", 500, 4, 4, 1)
+        convolution_steps("cpu", [(4, 64)])
 
 
 if __name__ == "__main__":

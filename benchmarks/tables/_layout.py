@@ -17,6 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sksmooth import __version__
+
 PAPER, AS_PAPER, BEST = "paper", "ours, the paper's bound", "ours"
 
 
@@ -36,13 +38,15 @@ class Store:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def get(self, key: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return the result of a cell, from its file if there is one."""
+    def get(self, key: dict[str, Any], compute: Callable[[], Any]) -> Any:
+        """Return the result of a cell, from its file if there is one; None is not kept."""
         text = json.dumps(key, sort_keys=True)
         path = self.folder / f"{sha256(text.encode()).hexdigest()[:24]}.json"
         if path.exists():
             return json.loads(path.read_text())["result"]
         result = compute()
+        if result is None:
+            return None
         unfinished = path.with_suffix(".part")
         unfinished.write_text(json.dumps({"key": key, "result": result}))
         unfinished.replace(path)
@@ -51,7 +55,7 @@ class Store:
 
 def environment(packages: list[str]) -> str:
     """Return a sentence about what produced a table."""
-    versions = ", ".join(f"{p} {version(p)}" for p in ["sksmooth", *packages])
+    versions = ", ".join([f"sksmooth {__version__}", *(f"{p} {version(p)}" for p in packages)])
     machine = f"{platform.machine()}, {os.cpu_count()} CPUs"
     return f"Python {platform.python_version()}, {versions}; {machine}."
 
@@ -107,6 +111,7 @@ class Page(NamedTuple):
     packages: list[str]
     notes: str
     caption: str  # of the picture
+    environment: str | None = None  # what produced the numbers; None is what writes them
 
     def write(self, lines: list[Line]) -> None:
         """Write the Markdown and the CSV file."""
@@ -114,7 +119,8 @@ class Page(NamedTuple):
         write_csv(lines, self.path.with_suffix(".csv"))
         picture = f"![{self.caption}]({self.path.with_suffix('.png').name})"
         head = [f"# {self.title}", f"Written by `benchmarks/tables/{self.script}`."]
-        head += [f"{self.size}\n{environment(self.packages)}", self.notes, picture]
+        head += [f"{self.size}\n{self.environment or environment(self.packages)}"]
+        head += [self.notes, picture]
         tables = markdown(read_csv(self.path.with_suffix(".csv")))
         self.path.write_text("\n\n".join([*head, tables]), encoding="utf-8")
         print(f"written: {self.path}, .csv, .png")

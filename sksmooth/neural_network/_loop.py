@@ -115,7 +115,9 @@ class Loop(ABC):
                 rows[k, : sizes[k]] = self.subset[k, torch.tensor(batch, dtype=torch.int64)]
             yield rows.to(self.device), torch.tensor(sizes, device=self.device)
 
-    def _slices(self, batch_size: int, drop_last: bool) -> Iterator[tuple[torch.Tensor, ...]]:
+    def _slices(
+        self, batch_size: int, drop_last: bool
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the batches of an epoch whose order is drawn at its start."""
         orders = []
         for unit in self.units:

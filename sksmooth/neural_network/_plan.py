@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from ..ensemble._nets import Stacking
 from ..ensemble._stacking import StackedTraining
 from ._blocks import TRIAL_ROWS, inputs_of
+from ._convolutions import as_products, multiplies_windows, window_size
 from ._dropout import Dropouts
 from ._nets import copied, has_convolutions, is_private, trial_copy, why_not_ours
 from ._private import row_gradients
@@ -150,10 +151,13 @@ class _Trial:
     def _outputs(self) -> int:
         """Return how many numbers the layers give for one input."""
         sizes: list[int] = []
+        windows = multiplies_windows(self.device, by_row=is_private(self.nets[0]))
 
         def note(part: Any, inputs: Any, output: Any) -> None:
             if torch.is_tensor(output):
                 sizes.append(output.numel() // len(self.inputs))
+                if windows and as_products(part):
+                    sizes.append(window_size(part, output) // len(self.inputs))
 
         module = trial_copy(self.nets[0].module_)
         for part in module.modules():

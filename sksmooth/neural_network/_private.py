@@ -27,6 +27,8 @@ _AT_A_TIME = 2**24
 class PrivateLoop(StackedLoop):
     """Several members together, privately."""
 
+    by_row = True
+
     def __init__(self, *args: Any):
         super().__init__(*args)
         net = self.units[0].net

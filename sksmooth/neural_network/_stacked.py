@@ -15,6 +15,7 @@ import torch
 from torch.func import functional_call, vmap
 from torch.nn.utils.rnn import pad_sequence
 
+from ._convolutions import multiplies_windows, use_products
 from ._dropout import Dropouts
 from ._loop import Loop
 
@@ -83,11 +84,16 @@ class Stack:
 class StackedLoop(Loop):
     """Several members together."""
 
+    # Whether a step takes gradients of single rows.
+    by_row = False
+
     def __init__(self, *args: Any):
         super().__init__(*args)
         nets = [unit.net for unit in self.units]
         self.stack = Stack(nets, self.device)
         self.dropouts = Dropouts(nets[0].module_, self.block.example())
+        if multiplies_windows(self.device, by_row=self.by_row):
+            use_products(self.dropouts.module)
         self.losses = self.stack.losses(self.dropouts)
         self.optimizer = self.stack.new_optimizer()
 
