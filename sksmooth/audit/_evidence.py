@@ -16,15 +16,7 @@ from ..evasion import RandomizedSmoothingClassifier
 from ..linear_model import LabelFlipRidgeClassifier
 from ..neighbors import SmoothedKNNClassifier
 from ..smoothing import GaussianNoise, JointNoise, MixedCategoricalNoise, UniformNoise
-
-_NAMES = {
-    "gaussian": "Gaussian noise: Weber et al., RAB, Corollary 1",
-    "gaussian on test inputs": "Gaussian noise: Cohen et al., Theorem 1",
-    "uniform": "uniform noise: Weber et al., RAB, Corollary 2, exact in l1",
-    "categorical": "categorical noise: Wang et al., section 3, by the Neyman-Pearson lemma",
-    "joint": "Gaussian noise next to categorical noise, by the Neyman-Pearson lemma",
-    "flips": "ridge regression: Rosenfeld et al., the mean score after the worst flips",
-}
+from ._frame import NAMES
 
 
 @dataclass
@@ -81,9 +73,9 @@ def _additive_theorem(noise: Any, additive: Any, changes: Any, *, test: bool) ->
     changes = np.atleast_1d(changes).tolist()
     kind = "uniform" if isinstance(noise, UniformNoise) else "gaussian"
     theorem: dict[str, Any] = {"noise": kind, "norm": "l1" if kind == "uniform" else "l2"}
-    theorem["name"] = _NAMES[kind + " on test inputs" * (test and kind == "gaussian")]
+    theorem["name"] = NAMES[kind + " on test inputs" * (test and kind == "gaussian")]
     if isinstance(noise, JointNoise):
-        theorem |= {"noise": "joint", "name": _NAMES["joint"], "q": noise.q}
+        theorem |= {"noise": "joint", "name": NAMES["joint"], "q": noise.q}
         theorem |= {"n_values": noise.n_categories, "n_changes": changes}
     if kind == "uniform":
         theorem["width"] = noise.width
@@ -145,7 +137,7 @@ def _ensemble_theorem(est: Any, asked: dict[str, Any]) -> dict[str, Any]:
     return {
         "noise": "categorical",
         "norm": "l0",
-        "name": _NAMES["categorical"],
+        "name": NAMES["categorical"],
         "q": est.noise_.q,
         "n_values": _largest_domain(est.noise_),
         "n_coordinates": int(sum(n_rows * n_values for n_rows, n_values in rows)),
@@ -163,7 +155,7 @@ def _of_smoothing(est: Any, X: Any, radius: Any = None, n_changes: Any = 0) -> E
         theorem = {
             "noise": "categorical",
             "norm": "l0",
-            "name": _NAMES["categorical"],
+            "name": NAMES["categorical"],
             "q": est.noise_.q,
             "n_values": _largest_domain(est.noise_),
             "n_coordinates": int(np.size(est.noise_.n_feature_values)),
@@ -200,7 +192,7 @@ def _of_neighbors(est: Any, X: Any, n_poisoned: Any = None) -> Evidence:
     theorem = {
         "noise": "gaussian",
         "norm": "l2",
-        "name": _NAMES["gaussian"],
+        "name": NAMES["gaussian"],
         "sigma": 1.0 if np.ndim(est.noise_.sigma) else float(est.noise_.sigma),
         "n_poisoned": None if n_poisoned is None else int(n_poisoned),
     }
@@ -214,7 +206,7 @@ def _of_ridge(est: Any, X: Any) -> Evidence:
     theorem = {
         "noise": "flips",
         "norm": "flips",
-        "name": _NAMES["flips"],
+        "name": NAMES["flips"],
         "q": float(est._q),
         "n_classes": int(est.classes_.size),
         "fit_intercept": bool(est._fit_intercept),

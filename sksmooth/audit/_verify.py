@@ -15,17 +15,18 @@ from sklearn.utils import Bunch
 
 from .._extras import import_extra
 from ._canonical import FORMAT, VERSION, record_digest
+from ._frame import check_parts, disagreements, number_of_radii
 
 
 def verify_record(record: dict[str, Any] | str | PathLike[str]) -> Bunch:
     """Check a certificate record, and compute its radii again.
 
-    The record must be as it was written (its digest), its classes and bounds must follow from the
-    votes where it holds votes, and no radius may be above the one that the theorem gives for the
-    bounds. All of it is computed from the record alone, in exact fractions or 60 digits, by other
-    code than what made it. What it cannot show is that the votes, bounds or weights are those of
-    the model and the inputs: for that they are computed again from these, whose digests and seeds
-    it holds.
+    The record must be as it was written (its digest), what it says of its threat model must be what
+    its theorem is about, its classes and bounds must follow from the votes where it holds votes,
+    and no radius may be above the one that the theorem gives for the bounds. All of it is computed
+    from the record alone, in exact fractions or 60 digits, by other code than what made it. What it
+    cannot show is that the votes, bounds or weights are those of the model and the inputs: for that
+    they are computed again from these, whose digests and seeds it holds.
 
     Parameters
     ----------
@@ -68,13 +69,13 @@ def verify_record(record: dict[str, Any] | str | PathLike[str]) -> Bunch:
     reasons = []
     if not is_as_written or not _has_its_digest(record):
         reasons.append("The record was changed: its digest is another one.")
-    reasons += [f"The record says {reason}." for reason in _out_of_range(record)]
-    found = []
+    reasons += [f"The record says {reason}." for reason in disagreements(record)]
+    n_radii, found = number_of_radii(record["theorem"]), []
     for number, row in enumerate(record["rows"]):
-        radii, wrong = _check_row(row, record)
+        radii, wrong = _check_row(row, record, n_radii)
         found.append(radii)
         reasons += [f"Row {number}: {reason}" for reason in wrong]
-    again = np.array(found)
+    again = np.array(found).reshape(len(found), n_radii)
     again = again if record["several"] else again[:, 0]
     return Bunch(holds=not reasons, radii=again, reasons=reasons)
 
@@ -89,13 +90,19 @@ def _read(record: Any) -> tuple[dict[str, Any], bool]:
         is_as_written &= Decimal(text) == Decimal(repr(float(text)))
         return float(text)
 
+    def read_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Of two values of one key this reader would take the last, and another one the first.
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("A key is there twice.")
+        return dict(pairs)
+
     if not isinstance(record, dict):
         text = str(record)
         if not text.lstrip().startswith("{"):
             text = Path(text).read_text()
         try:
-            record = json.loads(text, parse_float=read_float)
-        except ValueError as failure:
+            record = json.loads(text, parse_float=read_float, object_pairs_hook=read_pairs)
+        except (ValueError, RecursionError) as failure:
             raise ValueError(f"record must be JSON. {failure}") from failure
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ValueError(f"record must be a {FORMAT!r}. Got {str(record)[:80]!r}.")
@@ -104,6 +111,7 @@ def _read(record: Any) -> tuple[dict[str, Any], bool]:
             f"record must be of version {VERSION}, the one known here. Got "
             f"{record.get('version')!r}."
         )
+    check_parts(record)
     return record, is_as_written
 
 
@@ -114,44 +122,14 @@ def _has_its_digest(record: dict[str, Any]) -> bool:
         return False
 
 
-def _out_of_range(record: dict[str, Any]) -> list[str]:
-    """Return what no certificate could be about: a theorem that it would make too strong."""
-
-    def within(where: Any, name: str, low: float, high: float = math.inf) -> None:
-        value = (where or {}).get(name)
-        if value is not None and not (isinstance(value, (int, float)) and low < value < high):
-            wrong.append(f"{name}={value!r}")
-
-    wrong: list[str] = []
-    theorem, sampling = record["theorem"], record["sampling"]
-    for name in ("sigma", "width", "n_coordinates", "most_per_row"):
-        within(theorem, name, 0.0)
-    within(theorem, "q", -1.0 if theorem["noise"] == "flips" else 0.0, 1.0)
-    within(theorem, "n_values", 1)
-    within(theorem.get("grid"), "step", 0.0)
-    within(theorem.get("grid"), "n_rows", 0)
-    within(sampling, "confidence_level", 0.0, 1.0)
-    for where, name in ((theorem, "n_poisoned"), (sampling, "n_statements")):
-        value = (where or {}).get(name)
-        if value is not None and not (isinstance(value, int) and value >= 1):
-            wrong.append(f"{name}={value!r}")
-    changes = theorem.get("n_changes", [])
-    if any(not isinstance(r, int) or r < 0 for r in changes):
-        wrong.append(f"n_changes={changes!r}")
-    if any(not w >= 0.0 for w in (theorem.get("grid") or {}).get("weights", [])):
-        wrong.append("a negative weight of the grid")
-    if any(not row.get("charge", 0.0) >= 0.0 for row in record["rows"]):
-        wrong.append("a negative charge")
-    return wrong
-
-
-def _check_row(row: dict[str, Any], record: dict[str, Any]) -> tuple[list[Any], list[str]]:
+def _check_row(
+    row: dict[str, Any], record: dict[str, Any], n_radii: int
+) -> tuple[list[Any], list[str]]:
     """Return the radii of a row, and what is wrong with it."""
     from ._radii import RADII
     from ._votes import why_votes_do_not_show
 
     theorem, wrong = record["theorem"], []
-    n_radii = len(theorem.get("n_changes", ())) or int(theorem.get("n_repeats", 1))
     nothing: list[Any] = [-1] * n_radii
     if len(row["radii"]) != n_radii:
         return nothing, [f"it has {len(row['radii'])} radii, and {n_radii} were asked for."]
@@ -160,11 +138,11 @@ def _check_row(row: dict[str, Any], record: dict[str, Any]) -> tuple[list[Any], 
             reason = why_votes_do_not_show(row, record["sampling"])
             if reason is not None:
                 return nothing, [f"{reason}."]
-        if record["classes"][row["top"]] != row["y_pred"]:
+        if record["classes"].index(row["y_pred"]) != row["top"]:
             wrong.append(f"y_pred is not class number {row['top']}.")
         found = [_rounded_down(radius) for radius in RADII[theorem["noise"]](row, theorem)]
         found *= n_radii // len(found)  # where other changes were asked for, and none is covered
-    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as failure:
+    except (LookupError, TypeError, ValueError, ArithmeticError) as failure:
         return nothing, [f"it could not be read: {type(failure).__name__}: {failure}."]
     for claimed, radius in zip(row["radii"], found, strict=True):
         if claimed != -1 and not 0 <= claimed <= radius:

@@ -144,7 +144,6 @@ def test_a_false_claim_is_refused_even_with_a_digest_that_fits(name):
     ("case", "place", "name", "value"),
     [
         ("gaussian", "sampling", "confidence_level", -5.0),
-        ("gaussian", "sampling", "confidence_level", 1e-30),
         ("gaussian", "sampling", "n_statements", 0.5),
         ("gaussian", "theorem", "n_poisoned", 0.25),
         ("gaussian", "theorem", "sigma", -1.0),
@@ -161,11 +160,7 @@ def test_a_record_of_nonsense_is_refused(case, place, name, value):
     (record["rows"][0] if place == "rows" else record[place])[name] = value
     if value == value:
         record = signed(record)
-    found = verify_record(record)
-    if name == "confidence_level" and value > 0:
-        assert found.holds  # it claims hardly anything, and says so
-    else:
-        assert not found.holds
+    assert not verify_record(record).holds
 
 
 # --- the verifier's own arithmetic, against exact fractions ---------------------------------------
