@@ -81,10 +81,13 @@ def disagreements(record: dict[str, Any]) -> Iterator[str]:
         yield f"norm={threat.get('norm')!r} in the threat model of {noise} noise"
     if threat.get("exact") is not exact or (exact and sampling is not None):
         yield f"exact={threat.get('exact')!r} of {record['estimator']}"
-    if sampling is not None:
+    level = {"confidence_level": None, "n_statements": 1} if exact else sampling
+    if level is not None:
         for name in ("confidence_level", "n_statements"):
-            if threat.get(name) != sampling.get(name):
+            if threat.get(name) != level.get(name):
                 yield f"another {name} of the threat model than of the votes"
+    if not isinstance(threat.get("classes_given"), bool):
+        yield f"classes_given={threat.get('classes_given')!r}"
     yield from _wrong_unit(record)
     if ("n_changes" in theorem) != (noise == "joint"):
         yield f"n_changes of {noise} noise"
@@ -141,12 +144,15 @@ def _may_be_target(target: Any, estimator: str, noise: str) -> bool:
 
 
 def _wrong_unit(record: dict[str, Any]) -> Iterator[str]:
-    """Yield where the unit is another one than that of `sigma`."""
+    """Yield where the unit is another one than that of the norm and of `sigma`."""
     unit, sigma = str(record["threat_model"].get("unit")), record["parameters"].get("sigma")
-    if record["theorem"]["norm"] in ("l1", "l2") and sigma is not None:
-        expected = "units of sigma" if isinstance(sigma, list) else "feature units"
-        if not unit.startswith(expected):
-            yield f"unit={unit!r} with sigma={sigma!r:.80}"
+    expected = "feature units" if not isinstance(sigma, list) else "units of sigma"
+    if record["threat_model"]["norm"] == "flips":
+        expected = "changed labels"
+    elif record["threat_model"]["norm"] == "l0":
+        expected = "changed values"
+    if not unit.startswith(expected):
+        yield f"unit={unit!r} with sigma={sigma!r:.80}"
 
 
 def _wrong_rows(record: dict[str, Any]) -> Iterator[str]:

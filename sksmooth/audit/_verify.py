@@ -17,6 +17,9 @@ from .._extras import import_extra
 from ._canonical import FORMAT, VERSION, record_digest
 from ._frame import check_parts, disagreements, number_of_radii
 
+# What comes of a part that is missing, or is of another type.
+_UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+
 
 def verify_record(record: dict[str, Any] | str | PathLike[str]) -> Bunch:
     """Check a certificate record, and compute its radii again.
@@ -69,10 +72,15 @@ def verify_record(record: dict[str, Any] | str | PathLike[str]) -> Bunch:
     reasons = []
     if not is_as_written or not _has_its_digest(record):
         reasons.append("The record was changed: its digest is another one.")
-    reasons += [f"The record says {reason}." for reason in disagreements(record)]
+    try:
+        contradictions = [f"The record says {reason}." for reason in disagreements(record)]
+    except _UNREADABLE as failure:
+        contradictions = [f"The record could not be read: {type(failure).__name__}: {failure}."]
+    reasons += contradictions
     n_radii, found = number_of_radii(record["theorem"]), []
     for number, row in enumerate(record["rows"]):
-        radii, wrong = _check_row(row, record, n_radii)
+        # Numbers out of their range could keep the theorem busy for years.
+        radii, wrong = ([-1] * n_radii, []) if contradictions else _check_row(row, record, n_radii)
         found.append(radii)
         reasons += [f"Row {number}: {reason}" for reason in wrong]
     again = np.array(found).reshape(len(found), n_radii)
@@ -142,11 +150,11 @@ def _check_row(
             wrong.append(f"y_pred is not class number {row['top']}.")
         found = [_rounded_down(radius) for radius in RADII[theorem["noise"]](row, theorem)]
         found *= n_radii // len(found)  # where other changes were asked for, and none is covered
-    except (LookupError, TypeError, ValueError, ArithmeticError) as failure:
+        for claimed, radius in zip(row["radii"], found, strict=True):
+            if claimed != -1 and not 0 <= claimed <= radius:
+                wrong.append(f"radius {claimed!r} is above {radius!r}.")
+    except _UNREADABLE as failure:
         return nothing, [f"it could not be read: {type(failure).__name__}: {failure}."]
-    for claimed, radius in zip(row["radii"], found, strict=True):
-        if claimed != -1 and not 0 <= claimed <= radius:
-            wrong.append(f"radius {claimed!r} is above {radius!r}.")
     return found, wrong
 
 

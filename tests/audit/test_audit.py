@@ -84,6 +84,16 @@ def set_in(*path):
     return change
 
 
+def set_level(**params):
+    """Return a change of the level, where the votes are and in the threat model."""
+
+    def change(record, row):
+        record["sampling"].update(params)
+        record["threat_model"].update(params)
+
+    return change
+
+
 def one_vote_less(record, row):
     row["votes"][row["top"]] -= 1
     row["choosing_votes"] = row["votes"]
@@ -112,8 +122,8 @@ OVERCLAIMS = {
     "more votes than draws": ("gaussian", set_in("row", "n_drawn", lambda n: n - 1)),
     "draws": ("gaussian", set_in("row", "n_drawn", lambda n: n + 1)),
     "class": ("gaussian", set_in("row", "y_pred", lambda y: "ham" if y == "spam" else "spam")),
-    "level": ("gaussian", set_in("sampling", "confidence_level", lambda c: 0.9991)),
-    "statements": ("cohen", set_in("sampling", "n_statements", lambda n: 2)),
+    "level": ("gaussian", set_level(confidence_level=0.9991)),
+    "statements": ("cohen", set_level(n_statements=2)),
     "correction": ("none", set_in("sampling", "correction", lambda c: "selection")),
     "sigma": ("gaussian", set_in("theorem", "sigma", lambda s: 0.999 * s)),
     "width": ("uniform", set_in("theorem", "width", lambda w: 0.999 * w)),
@@ -137,6 +147,88 @@ def test_a_false_claim_is_refused_even_with_a_digest_that_fits(name):
     found = verify_record(signed(record))
     assert not found.holds
     assert any(reason.startswith(f"Row {number}: ") for reason in found.reasons)
+
+
+def as_gaussian(record):
+    record["theorem"]["noise"] = "gaussian"
+    record["theorem"]["name"] = record_of("gaussian")["theorem"]["name"]
+
+
+def without_a_rival(record):
+    for row in record["rows"]:
+        for name in ("votes", "choosing_votes"):
+            del row[name][(row["top"] + 1) % 3]
+
+
+def without_votes(record):
+    for row in record["rows"]:
+        del row["votes"]
+
+
+# What a record says of itself, and its theorem is not about.
+DISAGREEMENTS = {
+    "norm": ("gaussian", lambda r: r["theorem"].update(norm="linf")),
+    "theorem": ("gaussian", lambda r: r["theorem"].update(name="proved by nobody")),
+    "norm of the threat": ("uniform", lambda r: r["threat_model"].update(norm="l2")),
+    "target": ("gaussian", lambda r: r["threat_model"]["target"].append("test_features")),
+    "target of labels": ("gaussian", lambda r: r["threat_model"]["target"].append("train_labels")),
+    "unit": ("gaussian", lambda r: r["threat_model"].update(unit="units of sigma")),
+    "exact": ("gaussian", lambda r: r["threat_model"].update(exact=True)),
+    "level": ("cohen", lambda r: r["threat_model"].update(confidence_level=0.99999)),
+    "statements": ("gaussian", lambda r: r["threat_model"].update(n_statements=1000)),
+    "estimator": ("gaussian", lambda r: r.update(estimator="SmoothedKNNClassifier")),
+    "noise": ("cohen, categorical", lambda r: r["theorem"].update(noise="flips")),
+    "changes": ("joint", as_gaussian),
+    "classes": ("ridge, three classes", lambda r: r["theorem"].update(n_classes=2)),
+    "labels": ("ridge", lambda r: r["theorem"]["labels"].__setitem__(0, 2)),
+    "rival": ("gaussian, three classes", without_a_rival),
+    "votes": ("cohen", without_votes),
+    "votes of members": ("gaussian", without_votes),
+    "correction": ("gaussian", lambda r: r["sampling"].update(correction="sure")),
+    "bound": ("gaussian", lambda r: r["sampling"].update(bound="sharper")),
+    "draws": ("gaussian", lambda r: r["rows"][0].update(n_drawn=10**30)),
+    "charge": ("neighbors", lambda r: r["rows"][0].update(charge=-0.5)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DISAGREEMENTS)
+def test_a_record_that_contradicts_itself_is_refused(name):
+    case, change = DISAGREEMENTS[name]
+    record = copy.deepcopy(record_of(case))
+    change(record)
+    found = verify_record(signed(record))
+    assert not found.holds
+    assert any(reason.startswith("The record says ") for reason in found.reasons)
+
+
+def test_a_class_is_told_by_one_number_alone():
+    # In a list, -1 stands for the last class; the theorem took it for the first.
+    record = copy.deepcopy(record_of("ridge, no intercept"))
+    row = next(row for row in record["rows"] if row["top"] == 0 and row["radii"][0] >= 0)
+    row.update(top=-1, y_pred=record["classes"][1])
+    assert not verify_record(signed(record)).holds
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"format": 1, "format": 2}', "A key is there twice"),
+        ("[" * 10**5, "record must be"),
+        ('{"format": "sksmooth certificate record", "version": 1}', "must hold 'theorem'"),
+    ],
+)
+def test_what_is_no_record(text, message, tmp_path):
+    file = tmp_path / "record.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        verify_record(file)
+
+
+def test_numbers_that_are_infinite_are_refused():
+    record = copy.deepcopy(record_of("ridge"))
+    record["rows"][0]["weights"][0] = float("inf")
+    assert not verify_record(json.dumps(record)).holds
 
 
 @pytest.mark.slow
