@@ -89,6 +89,10 @@ def disagreements(record: dict[str, Any]) -> Iterator[str]:
     if not isinstance(threat.get("classes_given"), bool):
         yield f"classes_given={threat.get('classes_given')!r}"
     yield from _wrong_unit(record)
+    for name in ("sigma", "q"):
+        given = record["parameters"].get(name)
+        if name in theorem and _is_number(given) and theorem[name] != given:
+            yield f"{name}={theorem[name]!r} in the theorem, and {given!r} in the parameters"
     if ("n_changes" in theorem) != (noise == "joint"):
         yield f"n_changes of {noise} noise"
     yield from _wrong_rows(record)

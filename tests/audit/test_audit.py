@@ -94,6 +94,16 @@ def set_level(**params):
     return change
 
 
+def set_parameter(name, new):
+    """Return a change of a parameter, in the theorem and of the estimator."""
+
+    def change(record, row):
+        for part in ("theorem", "parameters"):
+            record[part][name] = new(record[part][name])
+
+    return change
+
+
 def one_vote_less(record, row):
     row["votes"][row["top"]] -= 1
     row["choosing_votes"] = row["votes"]
@@ -125,9 +135,9 @@ OVERCLAIMS = {
     "level": ("gaussian", set_level(confidence_level=0.9991)),
     "statements": ("cohen", set_level(n_statements=2)),
     "correction": ("none", set_in("sampling", "correction", lambda c: "selection")),
-    "sigma": ("gaussian", set_in("theorem", "sigma", lambda s: 0.999 * s)),
+    "sigma": ("gaussian", set_parameter("sigma", lambda s: 0.999 * s)),
     "width": ("uniform", set_in("theorem", "width", lambda w: 0.999 * w)),
-    "q": ("discrete", set_in("theorem", "q", lambda q: 0.3 * q)),
+    "q": ("discrete", set_parameter("q", lambda q: 0.3 * q)),
     "rows": ("gaussian, three classes", set_in("theorem", "n_poisoned", lambda n: n + 1)),
     "charge of a grid": ("cohen, grid", set_in("theorem", "grid", lambda g: {**g, "step": 0.01})),
     "label": ("ridge", set_in("theorem", "labels", lambda y: [1 - v for v in y])),
@@ -179,6 +189,8 @@ DISAGREEMENTS = {
     "estimator": ("gaussian", lambda r: r.update(estimator="SmoothedKNNClassifier")),
     "noise": ("cohen, categorical", lambda r: r["theorem"].update(noise="flips")),
     "changes": ("joint", as_gaussian),
+    "sigma": ("neighbors", lambda r: r["theorem"].update(sigma=1e11)),
+    "q": ("discrete", lambda r: r["theorem"].update(q=0.01)),
     "classes": ("ridge, three classes", lambda r: r["theorem"].update(n_classes=2)),
     "labels": ("ridge", lambda r: r["theorem"]["labels"].__setitem__(0, 2)),
     "rival": ("gaussian, three classes", without_a_rival),
@@ -238,7 +250,7 @@ def test_numbers_that_are_infinite_are_refused():
         ("gaussian", "sampling", "confidence_level", -5.0),
         ("gaussian", "sampling", "n_statements", 0.5),
         ("gaussian", "theorem", "n_poisoned", 0.25),
-        ("gaussian", "theorem", "sigma", -1.0),
+        ("grid", "theorem", "sigma", -1.0),
         ("discrete", "theorem", "q", 1.5),
         ("joint", "theorem", "n_changes", [0, -1, 2]),
         ("cohen, grid", "theorem", "grid", {"step": -0.1, "n_rows": 1, "weights": [1.0]}),
