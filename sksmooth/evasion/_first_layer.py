@@ -24,19 +24,40 @@ from sklearn.neural_network._base import ACTIVATIONS  # what MLPClassifier itsel
 
 from ..smoothing import GaussianNoise
 from ._draws import AdditiveDraws
-from ._voting import is_module, is_skorch, module_votes, unfrozen
+from ._voting import is_module, is_skorch, module_votes, overrides, unfrozen
+
+# Where two scores differ by so little of what they are made of, rounding decides between them.
+_PARALLEL = 1e-8
 
 
 @dataclass(frozen=True)
 class Dense:
     """A dense first layer of weights (n_features, n_outputs), and all that comes after it.
 
-    `rest` takes the layer's outputs, which it may overwrite, and returns numbers of classes.
+    `rest` takes the layer's outputs, which it may overwrite, and returns numbers of classes. With
+    `is_last` the outputs are scores of the classes.
     """
 
     weights: np.ndarray
     bias: np.ndarray
     rest: Callable[[np.ndarray], np.ndarray]
+    is_last: bool = False
+
+    def ties(self, law: Any) -> bool:
+        """Tell whether two classes have the same scores, or nearly, whatever the noise is.
+
+        Then rounding would choose between them, and here it is not that of the base.
+        """
+        if not self.is_last:
+            return False
+        scale = np.asarray(law.sigma if isinstance(law, GaussianNoise) else 1.0)
+        weights = self.weights * (scale[:, np.newaxis] if scale.ndim else scale)
+        weights = weights / (np.abs(weights).max() or 1.0)
+        least = _PARALLEL * np.linalg.norm(weights, axis=0).max()
+        return any(
+            bool(np.any(np.linalg.norm(weights[:, :j] - weights[:, [j]], axis=0) <= least))
+            for j in range(1, weights.shape[1])
+        )
 
 
 class FirstLayerBallot:
@@ -85,15 +106,12 @@ def dense_first_layer(base: Any, classes: np.ndarray) -> Dense | None:
 
 
 def _linear(base: Any) -> Dense | None:
-    own = all(
-        getattr(type(base), name) is getattr(LinearClassifierMixin, name)
-        for name in ("predict", "decision_function")
-    )
-    if not own or not isinstance(base.coef_, np.ndarray):  # sparsify() makes it sparse
+    changed = overrides(base, ("predict", "decision_function"), LinearClassifierMixin)
+    if changed or not isinstance(base.coef_, np.ndarray):  # sparsify() makes it sparse
         return None
     weights = np.ascontiguousarray(np.atleast_2d(base.coef_).T, dtype=np.float64)
     bias = np.broadcast_to(np.asarray(base.intercept_, dtype=np.float64), weights.shape[1:])
-    return Dense(weights, bias, choose)
+    return Dense(weights, bias, choose, is_last=True)
 
 
 def choose(scores: np.ndarray) -> np.ndarray:
@@ -104,7 +122,11 @@ def choose(scores: np.ndarray) -> np.ndarray:
 
 
 def _perceptron(base: MLPClassifier) -> Dense | None:
-    if base.coefs_[-1].shape[1] not in (1 if base.classes_.size == 2 else base.classes_.size,):
+    if overrides(base, ("predict", "_predict", "_forward_pass_fast"), MLPClassifier):
+        return None
+    n_outputs = 1 if base.classes_.size == 2 else base.classes_.size
+    many = base.out_activation_ == "logistic" and n_outputs > 1  # labels that do not exclude others
+    if base.coefs_[-1].shape[1] != n_outputs or many:
         return None
     layers = [
         (np.asarray(w, dtype=np.float64), np.asarray(b, dtype=np.float64))
@@ -129,15 +151,21 @@ class _LayersAfter:
         return choose(outputs)
 
 
+# What a net does between its inputs and its labels.
+_OF_NETS = (
+    *("predict", "predict_proba", "forward", "forward_iter", "infer", "evaluation_step"),
+    *("get_dataset", "get_iterator"),
+)
+
+
 def _net(net: Any, n_classes: int) -> Dense | None:
+    from ..neural_network._nets import gives_inputs_as_they_are
+
     classifier = sys.modules["skorch"].NeuralNetClassifier
     # What comes between the module and its argmax must keep the order of the outputs.
-    plain = all(
-        getattr(type(net), name) is getattr(classifier, name)
-        for name in ("predict", "predict_proba", "infer", "forward_iter", "evaluation_step")
-    )
+    changed = overrides(net, _OF_NETS, classifier) or not gives_inputs_as_they_are(net)
     known = isinstance(net.predict_nonlinearity, str) and net.predict_nonlinearity == "auto"
-    if not plain or not (known or net.predict_nonlinearity is None):
+    if changed or not (known or net.predict_nonlinearity is None):
         return None
     return _sequential(net.module_, n_classes, one_output=False)
 
@@ -159,7 +187,7 @@ def _sequential(module: Any, n_classes: int, *, one_output: bool = True) -> Dens
     # A copy: evaluation mode is not to be forced upon the caller's module.
     rest = copy.deepcopy(module[1:]).eval()
     after = _ModulesAfter(rest, n_classes, one_output, first.weight)
-    return Dense(np.ascontiguousarray(weights), bias, after)
+    return Dense(np.ascontiguousarray(weights), bias, after, is_last=len(module) == 1)
 
 
 class _ModulesAfter:

@@ -75,6 +75,11 @@ def _domain(X: Any, position: int) -> list[Any]:
         name, values = X.columns[position], X.iloc[:, position].to_numpy()
     else:
         name, values = position, np.asarray(X)[:, position]
+    if values.dtype.kind in "mMc":
+        raise ValueError(
+            f"discrete must name columns of numbers, strings or objects: there are no categories "
+            f"of dtype {values.dtype}, which column {name!r} has. Convert it to strings."
+        )
     try:
         domain = np.unique(values)
         missing = bool(np.any(domain != domain))

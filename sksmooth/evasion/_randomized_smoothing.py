@@ -17,6 +17,7 @@ from sklearn.base import (
     _fit_context,  # scikit-learn's documented way to declared validation
     clone,
 )
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import (
     assert_all_finite,
     check_consistent_length,
@@ -349,6 +350,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         if is_module(self.estimator):
             return copy.deepcopy(self.estimator).eval(), classes
         base = clone(self.estimator)
+        self._check_frozen(base)
         seed_what_has_no_seed(base, stream(entropy, LEARNER))
         noisy = draws.training(rows, generator(stream(entropy, TRAINING)))
         with global_generators() as reseed:
@@ -358,6 +360,19 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
                 return base, classes
             base.fit(noisy, y, **params)
         return base, np.unique(getattr(base, "classes_", classes))
+
+    def _check_frozen(self, base) -> None:
+        """Raise ValueError where a base that is already trained knows other columns."""
+        if not isinstance(base, FrozenEstimator):
+            return
+        for name in ("feature_names_in_", "n_features_in_"):
+            known, given = getattr(base, name, None), getattr(self, name, None)
+            if known is not None and given is not None and not np.array_equal(known, given):
+                known, given = (np.asarray(value).tolist() for value in (known, given))
+                raise ValueError(
+                    f"X must have the columns that the frozen estimator was trained on: its {name} "
+                    f"is {known!r:.200}. Got {given!r:.200}."
+                )
 
     def _checked_weight(self, sample_weight, X) -> np.ndarray:
         if not has_fit_parameter(unfrozen(self.estimator), "sample_weight"):
@@ -440,7 +455,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         draws = self._draws
         if isinstance(draws, AdditiveDraws) and draws.grid is None:
             dense = dense_first_layer(self.estimator_, self.classes_)
-            if dense is not None:
+            if dense is not None and not dense.ties(draws.law):
                 return FirstLayerBallot(dense, draws)
         predict = class_predictor(self.estimator_, self.classes_)
         return InputBallot(draws, predict, self.batch_size)
@@ -632,7 +647,10 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
     def _check_n_changes(self, n_changes: Any, *, single: bool) -> None:
         draws = self._draws
         most = len(draws.reader.domains) if isinstance(draws, MixedDraws) else 0
-        given = np.asarray(n_changes)
+        try:
+            given = np.asarray(n_changes)
+        except ValueError:  # lists of different lengths
+            given = np.array(np.nan)
         whole = given.ndim <= (0 if single else 1) and given.dtype.kind in "iu"
         if not whole or np.any(given < 0) or np.any(given > most):
             raise ValueError(

@@ -12,13 +12,22 @@ from ._voting import unfrozen
 
 def fit_net(net: Any, noisy: Any, codes: np.ndarray, params: dict[str, Any]) -> None:
     """Train a skorch net on numbers of classes."""
-    from ..neural_network._nets import check_net, why_diverged
+    from ..neural_network._nets import check_net, dtype_of, why_diverged
 
-    dtype = None
-    if net is unfrozen(net):
+    dtype, own = None, unfrozen(net)
+    if net is not own:
+        n_classes = int(codes.max()) + 1
+        few = np.asarray(noisy, dtype=str(dtype_of(own.module_)).removeprefix("torch."))[:3]
+        n_outputs = np.asarray(own.predict_proba(few)).shape[1]
+        if n_outputs != n_classes:
+            raise ValueError(
+                f"estimator must be a net with one output for each of {n_classes} classes of y. "
+                f"Got a frozen one with {n_outputs} outputs."
+            )
+    else:
         dtype = check_net(net, np.asarray(noisy)[:3], np.unique(codes))
     net.fit(np.asarray(noisy, dtype=dtype), codes, **params)
-    reason = why_diverged(unfrozen(net))
+    reason = why_diverged(own)
     if reason is not None:
         raise ValueError(f"estimator cannot be used. {reason}")
 

@@ -8,7 +8,7 @@ in floating point the answer of a matrix product for one row may depend on how m
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -63,10 +63,16 @@ class InputBallot:
 
 
 def unfrozen(estimator: Any) -> Any:
-    """Return the estimator inside a FrozenEstimator."""
-    while isinstance(estimator, FrozenEstimator):
+    """Return the estimator inside a FrozenEstimator that predicts as it does."""
+    while type(estimator) is FrozenEstimator and "predict" not in vars(estimator):
         estimator = estimator.estimator
     return estimator
+
+
+def overrides(obj: Any, names: Iterable[str], like: Any) -> bool:
+    """Tell whether an object has methods of these names other than those of the class `like`."""
+    kind = type(obj)
+    return any(n in vars(obj) or getattr(kind, n) is not getattr(like, n) for n in names)
 
 
 def is_module(estimator: Any) -> bool:
@@ -99,9 +105,21 @@ class _LabelPredictor:
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         labels = np.asarray(self.base.predict(X))
+        if labels.shape != (len(X),):
+            raise ValueError(
+                f"estimator must predict one label for each of {len(X)} inputs. Got an array of "
+                f"shape {labels.shape} from {type(unfrozen(self.base)).__name__}."
+            )
         codes = np.searchsorted(self.classes, labels)
         codes[codes == self.classes.size] = 0
-        return np.where(self.classes[codes] == labels, codes, self.classes.size)
+        other = self.classes[codes] != labels
+        if np.any(other):
+            # It may be the class with most votes, which the answer would have to name.
+            raise ValueError(
+                f"estimator predicts {labels[other].tolist()[0]!r}, which is none of classes_, "
+                f"{self.classes.tolist()[:10]}: y must hold every class that it knows."
+            )
+        return codes
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,9 @@ def labels_of(learner: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Of outputs that are not, argmax would take the first.
     """
+    if "predict" in vars(learner) or "predict_proba" in vars(learner):
+        labels = np.asarray(learner.predict(X))
+        return labels, np.ones(labels.shape[:1], dtype=bool)
     if type(learner).predict is NeuralNetClassifier.predict:
         own = None
     elif is_private(learner):
@@ -193,6 +196,15 @@ def why_not_ours(net: Any) -> str | None:
     if getattr(net, "compile", False):
         return "the net has compile=True"
     return None
+
+
+def gives_inputs_as_they_are(net: Any) -> bool:
+    """Tell whether a net's module sees the rows that the net predicts for, in their order."""
+    loader = set(net.get_params_for("iterator_valid"))
+    plain = net.dataset is Dataset and not net.get_params_for("dataset")
+    return (
+        plain and net.iterator_valid is DataLoader and loader <= _LOADER - {"shuffle", "drop_last"}
+    )
 
 
 def _is_own(value: Any) -> bool:

@@ -194,3 +194,57 @@ def test_a_module_with_other_outputs_than_classes_is_refused():
         model = RandomizedSmoothingClassifier(module, random_state=0).fit(X, y)
         with pytest.raises(ValueError, match="one output for each of 3 classes"):
             model.predict(X)
+
+
+class Centred(skorch.dataset.Dataset):
+    """Rows that reach the module 5 lower."""
+
+    def transform(self, X, y):
+        return X - np.float32(5.0), 0 if y is None else y
+
+
+def lower(batch):
+    X, y = torch.utils.data.default_collate(batch)
+    return X - 5.0, y
+
+
+@pytest.mark.parametrize("how", ["dataset", "collate", "iterator", "predict", "infer"])
+def test_what_a_net_does_with_its_inputs_is_followed(how):
+    X = np.linspace(0.0, 10.0, 60)[:, None]
+    y = (X[:, 0] > 5.0).astype(int)
+    module = torch.nn.Sequential(torch.nn.Linear(1, 2))
+    with torch.no_grad():
+        module[0].weight.copy_(torch.tensor([[-1.0], [1.0]]))
+        module[0].bias.zero_()
+    net = skorch.NeuralNetClassifier(module, verbose=0, train_split=None)
+    if how == "dataset":
+        net.set_params(dataset=Centred)
+    if how == "collate":
+        net.set_params(iterator_valid__collate_fn=lower)
+    net.initialize()
+    if how == "iterator":
+        own = net.get_iterator
+        net.get_iterator = lambda data, training=False: (
+            (batch[0] - 5.0, batch[1]) for batch in own(data, training)
+        )
+    if how == "predict":
+        own = net.predict
+        net.predict = lambda X: own(X - np.float32(5.0))
+    if how == "infer":
+        own = net.infer
+        net.infer = lambda x, **params: own(x - 5.0, **params)
+    rows = np.array([[1.0], [9.0]])
+    assert_array_equal(net.predict(rows.astype(np.float32)), [0, 1])
+    model = RandomizedSmoothingClassifier(
+        FrozenEstimator(net), sigma=0.5, n_estimation=500, n_selection=50, random_state=0
+    )
+    y_pred, radii = model.fit(X, y).certify(rows)
+    assert_array_equal(y_pred, [0, 1])
+    assert np.all(radii > 0.5)
+
+
+def test_a_frozen_net_with_other_outputs_than_classes_is_refused():
+    net = skorch.NeuralNetClassifier(Partial, verbose=0).initialize()  # three outputs
+    X, y = np.array([[-9.0, 5.0], [9.0, 5.0]] * 3), np.array([0, 2] * 3)
+    with pytest.raises(ValueError, match="one output for each of 2 classes of y. Got a frozen one"):
+        RandomizedSmoothingClassifier(FrozenEstimator(net), random_state=0).fit(X, y)

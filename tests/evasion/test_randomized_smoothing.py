@@ -138,13 +138,10 @@ def test_two_sided_bounds_are_tighter_with_many_classes():
     assert two.y_pred[0] == 0 and 0.85 * exact < two.radii[0] < exact
 
 
-def test_votes_for_no_class_are_draws_all_the_same():
+def test_a_label_that_is_no_class_is_refused_when_it_comes():
     model = smoothed(Recoding(), n_estimation=2000, sigma=1.0)
-    result = model.certify([[-1.0], [3.0]], return_bounds=True)
-    assert_array_equal(result.y_pred, ["a", "a"])
-    # P(first <= 0) is 0.84 for the first row; nearly all draws of the second are for nobody.
-    assert 0.78 < result.p_a[0] < 0.8413 and result.radii[1] == -1.0
-    assert model.predict_with_abstention([[9.0]]).abstained[0]
+    with pytest.raises(ValueError, match="which is none of classes_, "):
+        model.certify([[-1.0], [3.0]])
 
 
 def test_selection_and_estimation_draws_differ():

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Bases that are not what they seem: certificates speak of what the base itself predicts."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+
+from sksmooth import RandomizedSmoothingClassifier
+
+
+def data():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 2))
+    return X, (X[:, 0] > 0.0).astype(int)
+
+
+def smoothed(base, **params):
+    params = {"sigma": 0.25, "n_estimation": 2000, "random_state": 0, **params}
+    return RandomizedSmoothingClassifier(base, **params)
+
+
+class TurnedFrozen(FrozenEstimator):
+    def predict(self, X):
+        return 1 - self.estimator.predict(X)
+
+
+FAR = np.array([[-3.0, 0.0], [3.0, 0.0]])
+
+
+@pytest.mark.parametrize("kind", ["linear", "perceptron", "frozen"])
+def test_methods_of_an_object_are_followed(kind):
+    X, y = data()
+    base = (
+        LogisticRegression()
+        if kind != "perceptron"
+        else MLPClassifier((4,), solver="lbfgs", random_state=0)
+    )
+    base.fit(X, y)
+    wrapper = FrozenEstimator
+    if kind == "frozen":
+        wrapper = TurnedFrozen
+    else:
+        own = base.predict
+        base.predict = lambda X: 1 - own(X)
+    y_pred, radii = smoothed(wrapper(base)).fit(X, y).certify(FAR)
+    assert_array_equal(y_pred, [1, 0])
+    assert np.all(radii > 0.3)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_classes_of_the_same_scores_are_told_apart_as_by_the_base(seed):
+    # By rounding alone another class than the first would win here, and be certified.
+    rng = np.random.default_rng(seed)
+    d, k = int(rng.integers(1, 20)), int(rng.integers(3, 9))
+    base = LogisticRegression()
+    base.coef_ = np.tile(rng.normal(size=d), (k, 1))
+    base.intercept_, base.classes_ = np.full(k, rng.normal()), np.arange(k)
+    if seed % 2:  # only two of them
+        base.coef_[2:] = rng.normal(size=(k - 2, d))
+    base.n_features_in_ = d
+    model = smoothed(FrozenEstimator(base)).fit(np.zeros((k, d)), np.arange(k))
+    rows = rng.normal(size=(3, d)) * np.array([[1.0], [1e3], [1e6]])
+    y_pred, radii = model.certify(rows)
+    assert not np.any(y_pred[radii > 0] == 1)
+    assert_array_equal(y_pred[radii > 0], base.predict(rows)[radii > 0])
+
+
+def test_columns_of_a_frozen_base_are_its_own():
+    pd = pytest.importorskip("pandas")
+    X, y = data()
+    frame = pd.DataFrame(X, columns=["p", "r"])
+    base = LogisticRegression().fit(frame, y)
+    smoothed(FrozenEstimator(base)).fit(frame, y)
+    with pytest.raises(ValueError, match=r"feature_names_in_ is \['p', 'r'\]. Got \['r', 'p'\]"):
+        smoothed(FrozenEstimator(base)).fit(frame[["r", "p"]], y)
+    base = LogisticRegression().fit(X, y)
+    with pytest.raises(ValueError, match="n_features_in_ is 2. Got 1"):
+        smoothed(FrozenEstimator(base)).fit(X[:, :1], y)
+
+
+class Labels(ClassifierMixin, BaseEstimator):
+    """A classifier without `classes_`: thirds of the plane."""
+
+    def __init__(self, column=False):
+        self.column = column
+
+    def fit(self, X, y):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def predict(self, X):
+        labels = np.array(["a", "b", "c"])[np.digitize(np.asarray(X)[:, 0], [-1.0, 1.0])]
+        return labels[:, None] if self.column else labels
+
+
+def test_labels_that_are_no_classes_are_refused():
+    X, y = data()
+    model = smoothed(FrozenEstimator(Labels())).fit(X, np.array(["a", "b"])[y])
+    with pytest.raises(ValueError, match="predicts 'c', which is none of classes_"):
+        model.certify([[2.0, 0.0]])
+    model = smoothed(FrozenEstimator(Labels(column=True))).fit(X, np.array(["a", "b"])[y])
+    with pytest.raises(ValueError, match=r"one label for each of \d+ inputs. Got an array of"):
+        model.certify([[2.0, 0.0]])
+
+
+def test_a_perceptron_of_labels_that_go_together_is_refused():
+    X, y = data()
+    base = MLPClassifier((4,), solver="lbfgs", random_state=0)
+    many = base.fit(X, np.column_stack([y, 1 - y, y]))
+    model = smoothed(FrozenEstimator(many)).fit(X, np.arange(60) % 3)
+    with pytest.raises(ValueError, match="predict one label for each"):
+        model.certify(FAR)
+
+
+def test_n_changes_of_different_lengths():
+    X, y = data()
+    model = smoothed(LogisticRegression()).fit(X, y)
+    with pytest.raises(ValueError, match="n_changes must be an integer from 0 to 0"):
+        model.certify(FAR, n_changes=[0, [1]])
+
+
+@pytest.mark.parametrize("kind", ["datetime64[ns]", "timedelta64[ns]", "datetime64[s]"])
+def test_dates_are_no_categories(kind):
+    pd = pytest.importorskip("pandas")
+    X, y = data()
+    frame = pd.DataFrame({"x": X[:, 0], "day": (np.arange(60) % 2).astype(kind)})
+    with pytest.raises(ValueError, match="there are no categories of dtype"):
+        smoothed(LogisticRegression(), discrete=["day"], q=0.1).fit(frame, y)
