@@ -126,12 +126,10 @@ def labels_of(learner: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Of outputs that are not, argmax would take the first.
     """
-    if "predict" in vars(learner) or "predict_proba" in vars(learner):
-        labels = np.asarray(learner.predict(X))
-        return labels, np.ones(labels.shape[:1], dtype=bool)
-    if type(learner).predict is NeuralNetClassifier.predict:
+    changed = "predict" in vars(learner) or "predict_proba" in vars(learner)
+    if not changed and type(learner).predict is NeuralNetClassifier.predict:
         own = None
-    elif is_private(learner):
+    elif not changed and is_private(learner):
         own = np.asarray(learner.classes_)
     else:
         labels = np.asarray(learner.predict(X))
