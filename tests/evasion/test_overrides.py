@@ -10,6 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
 from sksmooth import RandomizedSmoothingClassifier
+from sksmooth.evasion._first_layer import FirstLayerBallot
+from sksmooth.evasion._voting import InputBallot
 
 
 def data():
@@ -51,22 +53,30 @@ def test_methods_of_an_object_are_followed(kind):
     assert np.all(radii > 0.3)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_classes_of_the_same_scores_are_told_apart_as_by_the_base(seed):
-    # By rounding alone another class than the first would win here, and be certified.
-    rng = np.random.default_rng(seed)
-    d, k = int(rng.integers(1, 20)), int(rng.integers(3, 9))
-    base = LogisticRegression()
-    base.coef_ = np.tile(rng.normal(size=d), (k, 1))
-    base.intercept_, base.classes_ = np.full(k, rng.normal()), np.arange(k)
-    if seed % 2:  # only two of them
-        base.coef_[2:] = rng.normal(size=(k - 2, d))
-    base.n_features_in_ = d
-    model = smoothed(FrozenEstimator(base)).fit(np.zeros((k, d)), np.arange(k))
-    rows = rng.normal(size=(3, d)) * np.array([[1.0], [1e3], [1e6]])
-    y_pred, radii = model.certify(rows)
-    assert not np.any(y_pred[radii > 0] == 1)
-    assert_array_equal(y_pred[radii > 0], base.predict(rows)[radii > 0])
+@pytest.mark.parametrize("change", [0.0, 1e-12, 1e-3])
+@pytest.mark.parametrize("kind", ["linear", "module", "one feature's sigma"])
+def test_classes_of_nearly_the_same_scores_are_left_to_the_base(kind, change):
+    # Rounding decides between them: on the way through the first layer it is not the base's.
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(4, 3))
+    weights[2] = weights[0]
+    weights[2, 1] += change
+    sigma = [1.0, 0.5, 1.0]
+    if kind == "one feature's sigma":
+        sigma[1] = 1e-9
+    if kind == "module":
+        torch = pytest.importorskip("torch")
+        base = torch.nn.Sequential(torch.nn.Linear(3, 4).double())
+        with torch.no_grad():
+            base[0].weight.copy_(torch.from_numpy(weights))
+    else:
+        base = LogisticRegression()
+        base.coef_, base.intercept_, base.classes_ = weights, np.zeros(4), np.arange(4)
+        base.n_features_in_ = 3
+        base = FrozenEstimator(base)
+    model = smoothed(base, sigma=sigma).fit(np.zeros((4, 3)), np.arange(4))
+    direct = change == 1e-3 and kind != "one feature's sigma"
+    assert isinstance(model._ballot(), FirstLayerBallot if direct else InputBallot)
 
 
 def test_columns_of_a_frozen_base_are_its_own():
