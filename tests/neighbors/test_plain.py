@@ -77,6 +77,7 @@ def test_against_monte_carlo(seed, n_neighbors, n_classes, n_features):
         assert interval.low - 1e-9 <= win <= interval.high + 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("u", "labels", "n_features", "n_neighbors"),
     [
@@ -136,6 +137,7 @@ def test_first_step_and_finer_steps_agree(monkeypatch):
     _plain._block_nodes.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_features", [20, 57, 784, 3072, 150_528])
 @pytest.mark.parametrize("depth", [1, 60, 220])
 def test_two_rows_in_many_dimensions(n_features, depth):
@@ -154,6 +156,7 @@ def test_two_rows_in_many_dimensions(n_features, depth):
     assert truth * (1 - 1e-10) <= upper[1] <= truth * (1 + 1e3 * accuracy)
 
 
+@pytest.mark.slow
 def test_heavy_tailed_raw_features():
     """Rows from 1e-3 to 1e6 sigmas away: against the same sums on distances alone.
 

@@ -501,6 +501,8 @@ def test_soft_votes_and_certificates():
 
 def test_an_interrupt_reaches_the_caller():
     # skorch takes it for the end of training: a member with half of its epochs would count.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
+
     class Interrupted(NeuralNetClassifier):
         def on_epoch_end(self, *args, **kwargs):
             super().on_epoch_end(*args, **kwargs)
@@ -509,8 +511,11 @@ def test_an_interrupt_reaches_the_caller():
 
     X, y = data()
     estimator = Interrupted(Perceptron, criterion=nn.CrossEntropyLoss, max_epochs=4, verbose=0)
-    with pytest.raises(KeyboardInterrupt):
-        ensemble(estimator, training="sequential", test_noise="seed").fit(X, y)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ensemble(estimator, training="sequential", test_noise="seed").fit(X, y)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # --- what is refused ------------------------------------------------------------------------------
