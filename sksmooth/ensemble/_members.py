@@ -84,9 +84,7 @@ class Recipe(Sized):
         )
         y = self.classes[labels]
         if self.one_label(labels):
-            # Many classifiers refuse it: a vote for that class.
-            learner: Any = DummyClassifier(strategy="most_frequent").fit(X, y)
-            return Member(learner, self._test_vector(learner, streams), None)
+            return self.of_one_label(X, y, streams)
         # Copies: what one member does to them in place must not reach the next.
         params = copy.deepcopy(self.fit_params) if self.fit_params else {}
         learner = self.new_learner(streams, reseed)
@@ -99,6 +97,14 @@ class Recipe(Sized):
             raise  # a machine that is too small says nothing about the learner
         except Exception as failure:
             return self.failed(failure)
+        return self.finished(learner, streams)
+
+    def of_one_label(self, X: Any, y: np.ndarray, streams: Streams) -> Member:
+        """Return the member of labels that are all the same: a vote for that class.
+
+        Many classifiers refuse to be trained on them.
+        """
+        learner = DummyClassifier(strategy="most_frequent").fit(X, y)
         return self.finished(learner, streams)
 
     def noisy_inputs(self, rng: np.random.Generator) -> Any:

@@ -32,7 +32,8 @@ TRIAL_ROWS = 3
 def inputs_of(recipe: Any, features: Any, dtype: torch.dtype, device: Any) -> torch.Tensor:
     """Return features without noise as a module sees them."""
     X = recipe.net.inputs(features.with_values(features.values))
-    return torch.from_numpy(np.ascontiguousarray(X)).to(dtype).to(device)
+    # A copy: a module may change its inputs in place, and these may be the caller's.
+    return torch.from_numpy(np.array(X, order="C")).to(dtype).to(device)
 
 
 def train_block(recipe: Recipe, seeds: np.ndarray) -> list[Member]:
@@ -88,7 +89,9 @@ class Block:
         if recipe.label_noise is not None:
             labels = recipe.label_noise.draw(labels, generator(label_stream))
         if recipe.one_label(labels):
-            self.done[number] = recipe.train(seed, reseed)
+            # With these labels: others, drawn anew, would make such members rarer than they are.
+            X = recipe.features.with_values(recipe.features.values)
+            self.done[number] = recipe.of_one_label(X, recipe.classes[labels], streams)
             return
         net = recipe.new_learner(streams, reseed)
         try:

@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -565,3 +566,38 @@ def test_processes_do_not_compete_for_a_device(training, monkeypatch):
 def test_clone_and_search_keep_the_parameter():
     options = StackedTraining(block_size=3)
     assert clone(ensemble(training=options)).training == options
+
+
+def test_members_of_one_label_are_as_many_as_the_noise_makes_them():
+    # Of two rows noisy labels are alike with probability 2q(1 - q).
+    X, y, q = np.array([[0.0], [1.0]]), np.array([0, 1]), 0.2
+    estimator = net(Perceptron, module__n_features=1, module__n_outputs=2, train_split=None)
+    model = ensemble(
+        estimator, n_estimators=3000, sigma=0.5, q=q, test_noise="seed",
+        training=StackedTraining(block_size=300),
+    ).set_params(estimator__max_epochs=1).fit(X, y)  # fmt: skip
+    kinds = [type(member).__name__ for member in model.estimators_]
+    share = kinds.count("DummyClassifier") / 3000
+    assert share == pytest.approx(2 * q * (1 - q), abs=4 * np.sqrt(0.32 * 0.68 / 3000))
+
+
+class InPlace(Perceptron):
+    """A module that changes its inputs."""
+
+    def forward(self, x):
+        x *= 10.0
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("training", ["auto", "stacked", "sequential"])
+def test_a_module_that_changes_its_inputs_leaves_the_data_as_they_are(training):
+    X, y = data()
+    before = X.copy()
+    estimator = net(InPlace, module__dtype=torch.float64, train_split=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SequentialTrainingWarning)
+        try:
+            ensemble(estimator, training=training).fit(X, y)
+        except ValueError as failure:  # torch.func may refuse it
+            assert "is not possible for this net" in str(failure)
+    np.testing.assert_array_equal(X, before)
