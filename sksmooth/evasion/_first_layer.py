@@ -133,7 +133,7 @@ def _perceptron(base: MLPClassifier) -> Dense | None:
         for w, b in zip(base.coefs_, base.intercepts_, strict=True)
     ]
     rest = _LayersAfter(base.activation, tuple(layers[1:]))
-    return Dense(*layers[0], rest)
+    return Dense(*layers[0], rest, is_last=len(layers) == 1)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class _LayersAfter:
 # What a net does between its inputs and its labels.
 _OF_NETS = (
     *("predict", "predict_proba", "forward", "forward_iter", "infer", "evaluation_step"),
-    *("get_dataset", "get_iterator"),
+    *("get_dataset", "get_iterator", "_get_predict_nonlinearity"),
 )
 
 
@@ -180,6 +180,8 @@ def _sequential(module: Any, n_classes: int, *, one_output: bool = True) -> Dens
     )
     if type(first) is not torch.nn.Linear or hooked:
         return None
+    if first.weight.dtype not in (torch.float32, torch.float64):
+        return None  # it sees inputs that are rounded coarsely, and not the ones here
     weights = first.weight.detach().to("cpu", torch.float64).numpy().T
     bias = np.zeros(weights.shape[1])
     if first.bias is not None:
@@ -187,7 +189,9 @@ def _sequential(module: Any, n_classes: int, *, one_output: bool = True) -> Dens
     # A copy: evaluation mode is not to be forced upon the caller's module.
     rest = copy.deepcopy(module[1:]).eval()
     after = _ModulesAfter(rest, n_classes, one_output, first.weight)
-    return Dense(np.ascontiguousarray(weights), bias, after, is_last=len(module) == 1)
+    return Dense(
+        np.ascontiguousarray(weights), bias, after, is_last=next(rest.parameters(), None) is None
+    )
 
 
 class _ModulesAfter:

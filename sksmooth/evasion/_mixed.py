@@ -54,7 +54,8 @@ class MixedReader:
         n_columns = values.shape[1] + codes.shape[1]
         if self.codes.frame_columns is None:
             decoder = self.codes.decoder
-            dtype = np.float64 if decoder.dtype.kind in "biuf" else object
+            held = decoder.dtype.kind in "biuf" and all(map(_held_by_float64, self.domains))
+            dtype = np.float64 if held else object
             X = np.empty((len(values), n_columns), dtype=dtype)
             X[:, self.numbers.positions] = values
             X[:, self.codes.positions] = decoder(codes)
@@ -67,6 +68,13 @@ class MixedReader:
         frame = pd.DataFrame({position: columns[position] for position in range(n_columns)})
         frame.columns = self.codes.frame_columns
         return frame
+
+
+def _held_by_float64(domain: np.ndarray) -> bool:
+    """Tell whether the values of a column stay different ones as floats."""
+    return len(set(domain.astype(np.float64).tolist())) == len(domain) and (
+        domain.dtype.kind not in "iu" or bool(np.all(np.abs(domain.astype(object)) <= 2**53))
+    )
 
 
 def _domain(X: Any, position: int) -> list[Any]:

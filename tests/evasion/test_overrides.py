@@ -142,3 +142,44 @@ def test_dates_are_no_categories(kind):
     frame = pd.DataFrame({"x": X[:, 0], "day": (np.arange(60) % 2).astype(kind)})
     with pytest.raises(ValueError, match="there are no categories of dtype"):
         smoothed(LogisticRegression(), discrete=["day"], q=0.1).fit(frame, y)
+
+
+@pytest.mark.parametrize("last", ["LogSoftmax", "Identity"])
+def test_ties_behind_a_layer_without_weights_are_left_to_the_module(last):
+    torch = pytest.importorskip("torch")
+    kind = torch.nn.LogSoftmax(1) if last == "LogSoftmax" else torch.nn.Identity()
+    base = torch.nn.Sequential(torch.nn.Linear(3, 4).double(), kind)
+    X, y = np.zeros((4, 3)), np.arange(4)
+    assert isinstance(smoothed(base).fit(X, y)._ballot(), FirstLayerBallot)
+    with torch.no_grad():
+        base[0].weight[2] = base[0].weight[0]
+    assert isinstance(smoothed(base).fit(X, y)._ballot(), InputBallot)
+
+
+def test_modules_of_low_precision_see_their_own_inputs():
+    torch = pytest.importorskip("torch")
+    base = torch.nn.Sequential(torch.nn.Linear(3, 4).bfloat16())
+    model = smoothed(base).fit(np.zeros((4, 3)), np.arange(4))
+    assert isinstance(model._ballot(), InputBallot)
+
+
+class ById(ClassifierMixin, BaseEstimator):
+    """Tells identifiers apart that are one float."""
+
+    def fit(self, X, y):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def predict(self, X):
+        return np.array([int(value) % 2 for value in np.asarray(X)[:, 1]])
+
+
+def test_large_identifiers_reach_the_base_as_they_are():
+    ids = [2**60, 2**60 + 1]
+    X = np.array([[i, ids[i % 2]] for i in range(20)])
+    model = smoothed(FrozenEstimator(ById()), discrete=[1], q=0.01).fit(X, np.arange(20) % 2)
+    y_pred, radii = model.certify(X[:4], n_changes=0)
+    assert_array_equal(y_pred, [0, 1, 0, 1])
+    assert np.all(radii > 0)
