@@ -19,6 +19,7 @@ import torch
 from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
 
 from ..ensemble._members import Streams
+from ._nets import trial_copy
 
 
 @dataclass
@@ -156,7 +157,8 @@ class PlainLoop(Loop):
         """Train all epochs."""
         (unit,) = self.units
         module = unit.net.module_
-        module.to(memory_format=torch.channels_last)
+        if _takes_channels_last(module, self.block.example()):
+            module.to(memory_format=torch.channels_last)
         super().run()
         module.to(memory_format=torch.contiguous_format)
         for state in unit.net.optimizer_.state.values():
@@ -175,6 +177,17 @@ class PlainLoop(Loop):
         loss.backward()
         net.optimizer_.step()
         return loss.detach().reshape(1)
+
+
+def _takes_channels_last(module: torch.nn.Module, example: torch.Tensor) -> bool:
+    """Tell whether a module can be run so: ``x.view(len(x), -1)`` cannot."""
+    try:
+        with torch.no_grad():
+            trial: Any = trial_copy(module)
+            trial.to(memory_format=torch.channels_last)(example)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _drawn_at_once(loader: Any) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,24 @@ def plan(recipe: Any, asked: StackedTraining | None) -> Stacking | str | None:
     return Stacking(size, trial.keeps_noise(size), options.mixed_precision)
 
 
+def _global_states() -> tuple[Any, ...]:
+    """Return the states of the generators of Python and NumPy."""
+    _, words, *rest = np.random.get_state(legacy=True)
+    return random.getstate(), np.asarray(words).tobytes(), rest
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Tell whether two attributes are alike; functions and other objects are by their type."""
+    if torch.is_tensor(one) and torch.is_tensor(other):
+        return one.shape == other.shape and bool(torch.equal(one, other))
+    if isinstance(one, (list, tuple)) and type(one) is type(other):
+        return len(one) == len(other) and all(map(_same, one, other))
+    plain = (bool, int, float, complex, str, bytes, np.ndarray, np.generic, type(None))
+    if isinstance(one, plain) or isinstance(other, plain):
+        return type(one) is type(other) and bool(np.array_equal(one, other))
+    return one == other or type(one) is type(other)
+
+
 class _Trial:
     """Two members, tried out on a few rows; that tells also how much memory one takes."""
 
@@ -83,6 +102,38 @@ class _Trial:
 
     def why_not_together(self) -> str | None:
         """Return why the module's training cannot be mapped over members, or None."""
+        reason = self._differences()
+        if reason is not None:
+            return reason
+        before = _global_states()
+        reason = self._why_not_mapped()
+        if reason is None and _global_states() != before:
+            # Mapped over members, it would draw once for all of them.
+            return f"{self.name} draws from the generator of Python or NumPy in training"
+        return reason
+
+    def _differences(self) -> str | None:
+        """Return what differs between members, but for what is stacked."""
+        criteria = [net.criterion_ for net in self.nets]
+        if all(isinstance(criterion, torch.nn.Module) for criterion in criteria):
+            if any(True for _ in criteria[0].parameters()):
+                return "its criterion has parameters"
+            pairs = zip(criteria[0].buffers(), criteria[1].buffers(), strict=True)
+            if not all(torch.equal(a, b) for a, b in pairs):
+                return "its criterion draws a buffer of its own for each member"
+        modules = [[*net.module_.modules()] for net in self.nets]
+        kinds = [[type(part) for part in parts] for parts in modules]
+        if kinds[0] != kinds[1]:
+            return f"members of {self.name} have other layers than one another"
+        for one, other in [*zip(*modules, strict=True), tuple(criteria)]:
+            for name in sorted({*vars(one), *vars(other)}):
+                if not name.startswith("_") and not _same(
+                    vars(one).get(name, ...), vars(other).get(name, ...)
+                ):
+                    return f"{type(one).__name__}.{name} differs from member to member"
+        return None
+
+    def _why_not_mapped(self) -> str | None:
         module = trial_copy(self.nets[0].module_)
         before = {name: value.clone() for name, value in module.named_buffers()}
         module(self.inputs)

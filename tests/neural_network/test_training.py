@@ -601,3 +601,54 @@ def test_a_module_that_changes_its_inputs_leaves_the_data_as_they_are(training):
         except ValueError as failure:  # torch.func may refuse it
             assert "is not possible for this net" in str(failure)
     np.testing.assert_array_equal(X, before)
+
+
+class Drawing(Perceptron):
+    """Draws with NumPy when it is made, or in each pass."""
+
+    def __init__(self, when="pass"):
+        super().__init__()
+        self.when, self.factor = when, float(np.random.normal()) if when == "made" else 1.0
+
+    def forward(self, x):
+        return super().forward(x) * (np.random.random() if self.when == "pass" else self.factor)
+
+
+class DrawnCriterion(nn.CrossEntropyLoss):
+    def __init__(self):
+        super().__init__(weight=torch.rand(3))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        (net(Drawing), "draws from the generator of Python or NumPy"),
+        (net(Drawing, module__when="made"), "Drawing.factor differs from member to member"),
+        (net(Perceptron, criterion=DrawnCriterion), "its criterion draws a buffer"),
+    ],
+)
+def test_members_that_would_share_what_one_has_drawn_are_trained_one_by_one(estimator, message):
+    X, y = data()
+    with pytest.raises(ValueError, match=message):
+        ensemble(estimator, training="stacked").fit(X, y)
+    with pytest.warns(SequentialTrainingWarning, match=message):
+        ensemble(estimator, test_noise="seed").fit(X, y)
+
+
+class Viewed(nn.Module):
+    """The usual way from a convolution to a dense layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 4, 3), nn.Linear(144, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x.unflatten(1, (1, 8, 8))))
+        return self.last(x.view(len(x), -1))
+
+
+def test_views_behind_convolutions_are_trained_as_by_skorch():
+    X, y = data(40, 64)
+    model = ensemble(net(Viewed, **SHUFFLED), n_estimators=2).fit(X, y)
+    assert not model._net.stacking.together
+    assert all(member is not None for member in model.estimators_)
