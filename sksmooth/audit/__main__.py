@@ -15,7 +15,12 @@ def main() -> int:
     parser.add_argument("record", nargs="+", help="file with a record in JSON")
     refused = 0
     for path in parser.parse_args().record:
-        found = verify_record(path)
+        try:
+            found = verify_record(path)
+        except (ValueError, OSError) as failure:
+            print(f"{path}: REFUSED\n  {failure}")
+            refused += 1
+            continue
         print(f"{path}: {'holds' if found.holds else 'REFUSED'}, {len(found.radii)} rows")
         for reason in found.reasons:
             print(f"  {reason}")

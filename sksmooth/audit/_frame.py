@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any, TypeGuard
 
 NAMES = {
@@ -28,17 +30,28 @@ _KINDS = {
 }
 _TARGETS = ["train_features", "train_labels", "test_features"]
 _BOUNDS = ["clopper-pearson", "hoeffding", "anytime", "empirical-bernstein"]
+_BOUNDS_OF_SMOOTHING = ["clopper-pearson", "anytime"]
 _CORRECTIONS = ["selection", "holdout", "none"]
 
-# With more draws a check would take minutes.
-_MOST_DRAWS = 10**9
+# With more draws, or more changed values, a check would take minutes.
+_MOST_DRAWS, MOST_CHANGES = 10**8, 1000
+_MOST_RADII = 1000
+_LEAST_LEVEL = 1e-12  # below it the error is 1 in the digits that the verifier has
+
+_COLUMNS = r"( of \d+ columns)?"
+_UNITS = {
+    "l1": r"{scale}" + _COLUMNS,
+    "l2": r"{scale}" + _COLUMNS + r"( next to n_(flips|changes) changed (labels|others))?",
+    "l0": r"changed values" + _COLUMNS + r"( and of labels)?",
+    "flips": r"changed labels",
+}
 
 
 def check_parts(record: dict[str, Any]) -> None:
     """Raise ValueError where a part of a record is missing, or is of another type."""
     parts: dict[str, Any] = {
         "theorem": dict, "threat_model": dict, "parameters": dict, "classes": list, "rows": list,
-        "several": bool, "sampling": (dict, type(None)), "estimator": str,
+        "several": bool, "sampling": (dict, type(None)), "estimator": str, "seeds": dict,
     }  # fmt: skip
     for name, kind in parts.items():
         if not isinstance(record.get(name, ...), kind):
@@ -57,7 +70,7 @@ def number_of_radii(theorem: dict[str, Any]) -> int:
     changes, n_repeats = theorem.get("n_changes"), theorem.get("n_repeats")
     if isinstance(changes, list) and changes:
         return len(changes)
-    return n_repeats if _is_whole(n_repeats) and n_repeats >= 1 else 1
+    return n_repeats if _is_whole(n_repeats) and 1 <= n_repeats <= _MOST_RADII else 1
 
 
 def disagreements(record: dict[str, Any]) -> Iterator[str]:
@@ -74,25 +87,25 @@ def disagreements(record: dict[str, Any]) -> Iterator[str]:
     if theorem.get("norm") != _NORMS[noise] or theorem.get("name") != name:
         yield f"norm={theorem.get('norm')!r} and name={theorem.get('name')!r} of {noise} noise"
     target = threat.get("target")
-    if not _may_be_target(target, record["estimator"], noise):
+    if not _may_be_target(
+        target, record["estimator"], noise, record["parameters"].get("perturb", ())
+    ):
         yield f"target={target!r} for {record['estimator']} with {noise} noise"
     norm = "flips" if target == ["train_labels"] else _NORMS[noise]
     if threat.get("norm") != norm:
         yield f"norm={threat.get('norm')!r} in the threat model of {noise} noise"
     if threat.get("exact") is not exact or (exact and sampling is not None):
         yield f"exact={threat.get('exact')!r} of {record['estimator']}"
-    level = {"confidence_level": None, "n_statements": 1} if exact else sampling
-    if level is not None:
-        for name in ("confidence_level", "n_statements"):
-            if threat.get(name) != level.get(name):
-                yield f"another {name} of the threat model than of the votes"
+    level = {"confidence_level": None, "n_statements": 1} if exact else record["parameters"]
+    for name in ("confidence_level", "n_statements"):
+        if threat.get(name, ...) != level.get(name):
+            yield f"another {name} of the threat model than of the parameters"
+    if not exact:
+        yield from _wrong_sampling(record)
     if not isinstance(threat.get("classes_given"), bool):
         yield f"classes_given={threat.get('classes_given')!r}"
     yield from _wrong_unit(record)
-    for name in ("sigma", "q"):
-        given = record["parameters"].get(name)
-        if name in theorem and _is_number(given) and theorem[name] != given:
-            yield f"{name}={theorem[name]!r} in the theorem, and {given!r} in the parameters"
+    yield from _other_parameters(record)
     if ("n_changes" in theorem) != (noise == "joint"):
         yield f"n_changes of {noise} noise"
     yield from _wrong_rows(record)
@@ -112,22 +125,34 @@ def _out_of_range(theorem: dict[str, Any], sampling: Any) -> Iterator[str]:
     grid = theorem.get("grid")
     for name in ("sigma", "width"):
         yield from within(theorem, name, 0.0)
-    yield from within(theorem, "q", -1.0 if theorem["noise"] == "flips" else 0.0, 1.0)
-    for name in ("n_coordinates", "most_per_row", "n_poisoned", "n_repeats", "n_classes"):
+    if "q" in theorem:
+        # Beyond that a shifted value is likelier than the own one: other events are the likeliest.
+        n_values = theorem.get("n_classes" if theorem["noise"] == "flips" else "n_values")
+        q = theorem["q"]
+        least = 0 if theorem["noise"] == "flips" else math.ulp(0.0)
+        if not (_is_whole(n_values) and n_values >= 2 and _is_number(q) and least <= q):
+            yield f"q={q!r} and {n_values!r} values"
+        elif Fraction(q) * n_values >= n_values - 1:
+            yield f"q={q!r}, which must be below (K - 1)/K with K={n_values}"
+    for name in ("n_coordinates", "most_per_row", "n_poisoned", "n_classes"):
         yield from whole(theorem, name)
+    yield from whole(theorem, "n_repeats", _MOST_RADII)
     n_values = theorem.get("n_values")
     if n_values is not None and not (_is_whole(n_values) and n_values >= 2):
         yield f"n_values={n_values!r}"
     if grid is not None:
         yield from within(grid, "step", 0.0)
         yield from whole(grid, "n_rows")
-        if not all(_is_number(w) and w >= 0.0 for w in grid.get("weights", [])):
+        weights = grid["weights"]
+        if not weights or not all(_is_number(w) and w > 0.0 for w in weights):
             yield "a weight of the grid that is none"
     changes = theorem.get("n_changes", [])
-    if not isinstance(changes, list) or not all(_is_whole(r) and r >= 0 for r in changes):
+    if not isinstance(changes, list) or not all(
+        _is_whole(r) and 0 <= r <= MOST_CHANGES for r in changes
+    ):
         yield f"n_changes={changes!r}"
     if sampling is not None:
-        yield from within(sampling, "confidence_level", 0.0, 1.0)
+        yield from within(sampling, "confidence_level", _LEAST_LEVEL, 1.0)
         yield from whole(sampling, "n_statements")
         for name, known in (("bound", _BOUNDS), ("correction", _CORRECTIONS)):
             if sampling.get(name) not in known:
@@ -136,10 +161,10 @@ def _out_of_range(theorem: dict[str, Any], sampling: Any) -> Iterator[str]:
             yield f"two_sided={sampling.get('two_sided')!r}"
 
 
-def _may_be_target(target: Any, estimator: str, noise: str) -> bool:
+def _may_be_target(target: Any, estimator: str, noise: str, perturb: Any) -> bool:
     if estimator == "DiscreteEnsembleClassifier":
         subset = [name for name in _TARGETS if isinstance(target, list) and name in target]
-        return bool(subset) and target == subset
+        return bool(subset) and target == subset and set(subset) <= set(perturb)
     if estimator == "RandomizedSmoothingClassifier":
         return bool(target == ["test_features"])
     if noise == "flips":
@@ -150,13 +175,64 @@ def _may_be_target(target: Any, estimator: str, noise: str) -> bool:
 def _wrong_unit(record: dict[str, Any]) -> Iterator[str]:
     """Yield where the unit is another one than that of the norm and of `sigma`."""
     unit, sigma = str(record["threat_model"].get("unit")), record["parameters"].get("sigma")
-    expected = "feature units" if not isinstance(sigma, list) else "units of sigma"
-    if record["threat_model"]["norm"] == "flips":
-        expected = "changed labels"
-    elif record["threat_model"]["norm"] == "l0":
-        expected = "changed values"
-    if not unit.startswith(expected):
+    scale = "units of sigma" if isinstance(sigma, list) else "feature units"
+    if re.fullmatch(_UNITS[record["threat_model"]["norm"]].format(scale=scale), unit) is None:
         yield f"unit={unit!r} with sigma={sigma!r:.80}"
+
+
+def _wrong_sampling(record: dict[str, Any]) -> Iterator[str]:
+    """Yield where votes became bounds in another way than the estimator's."""
+    sampling, params, seeds = record["sampling"], record["parameters"], record["seeds"]
+    smoothing = record["estimator"] == "RandomizedSmoothingClassifier"
+    if sampling is None:
+        if smoothing or params.get("voting") != "soft":
+            yield f"no sampling with voting={params.get('voting')!r}"
+        return
+    names = ["confidence_level", "n_statements", "two_sided"]
+    if not smoothing:
+        names += ["bound", "correction"]
+        if params.get("voting") != "hard":
+            yield f"sampling with voting={params.get('voting')!r}"
+    elif sampling["correction"] != "holdout" or sampling["bound"] not in _BOUNDS_OF_SMOOTHING:
+        yield f"bound={sampling['bound']!r} with correction={sampling['correction']!r}"
+    for name in names:
+        if sampling.get(name) != params.get(name):
+            yield f"{name}={sampling.get(name)!r} of the votes, {params.get(name)!r} in parameters"
+    most = seeds["n_selection"] if smoothing else seeds["n_estimators"]
+    for number, row in enumerate(record["rows"]):
+        if sum(row.get("choosing_votes", [most + 1])) > most:
+            yield f"more than {most} votes of row {number} that choose the class"
+        if not smoothing and not row.get("n_drawn", most + 1) <= most:
+            yield f"more than {most} members in row {number}"
+
+
+def _other_parameters(record: dict[str, Any]) -> Iterator[str]:
+    """Yield where the theorem has another parameter than the estimator."""
+    theorem, params = record["theorem"], record["parameters"]
+    sigma = params.get("sigma")
+    scalar = _is_number(sigma)
+    if not scalar and not isinstance(sigma, list) and theorem["norm"] in ("l1", "l2"):
+        yield f"sigma={sigma!r:.80} in the parameters"
+        return
+    unit = sigma if scalar else 1.0
+    expected = {"sigma": unit, "width": None, "q": params.get("q")}
+    if "fit_intercept" in theorem:
+        expected["fit_intercept"] = params.get("fit_intercept")
+    for name, value in expected.items():
+        if name in theorem and name != "width" and theorem[name] != value:
+            yield f"{name}={theorem[name]!r} in the theorem, and {value!r} in the parameters"
+    if "width" in theorem and not theorem["width"] <= math.sqrt(12.0) * unit * (1.0 + 1e-12):
+        yield f"width={theorem['width']!r} with a standard deviation of {unit!r}"
+    if "sigma" not in params:
+        return
+    grid = theorem.get("grid") or {}
+    if grid.get("step") != params.get("grid"):
+        yield f"grid={grid.get('step')!r} in the theorem, and {params.get('grid')!r} in parameters"
+    if grid:
+        weights = grid["weights"]
+        wanted = [1.0] * len(weights) if scalar else [1.0 / s for s in sigma]
+        if weights != wanted:
+            yield "weights of the grid that are not those of sigma"
 
 
 def _wrong_rows(record: dict[str, Any]) -> Iterator[str]:
@@ -169,18 +245,25 @@ def _wrong_rows(record: dict[str, Any]) -> Iterator[str]:
     n_repeats = theorem.get("n_repeats", 1)
     if "n_repeats" in theorem and (theorem["noise"] == "joint" or not record["several"]):
         yield f"n_repeats={n_repeats!r}"
-    # Of these estimators each certificate follows from votes.
-    from_votes = record["estimator"] == "RandomizedSmoothingClassifier"
-    from_votes |= record["parameters"].get("voting") == "hard"
+    if len({repr(label) for label in record["classes"]}) < n_classes:
+        yield "a class twice"
+    if not record["several"] and number_of_radii(theorem) > 1:
+        yield "several radii, and that it has one"
+    neighbors = record["estimator"] == "SmoothedKNNClassifier"
     for number, row in enumerate(record["rows"]):
-        if from_votes and "votes" not in row:
-            yield f"no votes of row {number}"
+        if ("votes" in row) != (record["sampling"] is not None):
+            yield f"votes of row {number} without sampling, or none with it"
+        for name in ("tail_a", "p_b"):
+            if name in row and not _is_number(row[name]):
+                yield f"{name}={row[name]!r:.80} of row {number}"
+        if not all(map(_is_number, [*row.get("weights", []), *row["radii"]])):
+            yield f"weights or radii of row {number} that are no numbers"
         for name in ("votes", "choosing_votes"):
             if name in row and not _are_counts(row[name], n_classes):
                 yield f"{name} of row {number} that are not one count for each class"
         if "votes" in row and not (_is_whole(row.get("n_drawn")) and row["n_drawn"] <= _MOST_DRAWS):
             yield f"n_drawn={row.get('n_drawn')!r} of row {number}"
-        charge = row.get("charge", 0.0)
+        charge = row["charge"] if neighbors else row.get("charge", 0.0)
         if not (_is_number(charge) and charge >= 0.0):
             yield f"charge={charge!r} of row {number}"
 

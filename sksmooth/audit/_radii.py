@@ -12,6 +12,7 @@ from fractions import Fraction
 from math import comb
 from typing import Any
 
+from ._frame import MOST_CHANGES
 from ._votes import mp, number
 
 
@@ -127,7 +128,8 @@ def _largest(holds: Callable[[int], bool], most: int) -> int:
 def categorical(row: dict[str, Any], theorem: dict[str, Any]) -> list[Any]:
     """Return the largest number of changed values of the largest domain, exactly."""
     q, n_values = Fraction(theorem["q"]), int(theorem["n_values"])
-    radius = _largest(lambda r: _withstands(row, r, q, n_values), int(theorem["n_coordinates"]))
+    most = min(int(theorem["n_coordinates"]), MOST_CHANGES)
+    radius = _largest(lambda r: _withstands(row, r, q, n_values), most)
     n_poisoned = theorem.get("n_poisoned")
     if n_poisoned is not None:
         radius = min(radius // n_poisoned, int(theorem["most_per_row"]))
@@ -155,19 +157,31 @@ class _Joint:
         return mp.fsum(p * mp.ncdf((tau - mean) / m + m / 2) for mean, _, p in self.parts)
 
     def margin(self, m: Any, tails: tuple[Any, Any]) -> Any:
-        """Return by how much the top class stays above any other after the change."""
+        """Return at least by how much the top class stays above any other after the change."""
         return 1 - mp.fsum(self.after(self._quantile(tail, m), m) for tail in tails)
 
     def _quantile(self, tail: Any, m: Any) -> Any:
-        # A quantile of a mixture lies between those of its parts.
-        ends = [self.parts[i][0] + m * m / 2 - m * isf(tail) for i in (0, -1)]
-        if ends[0] == ends[1]:
-            return ends[0]
-
-        def distance(tau: Any) -> Any:
-            return mp.log(self.before(tau, m)) - mp.log(tail)
-
-        return mp.findroot(distance, ends, solver="anderson", tol=mp.mpf(10) ** -30, verify=False)
+        """Return a number that is above the quantile, by 1e-25 of where it may lie."""
+        # A quantile of a mixture lies between those of its parts. With small shifts the function is
+        # a staircase, on which a secant alone does not get on: every second step halves.
+        low, high = (self.parts[i][0] + m * m / 2 - m * isf(tail) for i in (0, -1))
+        narrow = mp.mpf(10) ** -25 * (m * m + m + high - low)
+        low, high = low - narrow, high + narrow
+        log_tail, halve = mp.log(tail), True
+        at_low, at_high = (mp.log(self.before(end, m)) - log_tail for end in (low, high))
+        while high - low > narrow:
+            middle = (low + high) / 2
+            if not halve:
+                # Just beyond the root by the secant, so that both ends come nearer.
+                middle = low - at_low * (high - low) / (at_high - at_low)
+                middle = min(max(middle, low + narrow / 4), high - narrow / 4)
+            at_middle = mp.log(self.before(middle, m)) - log_tail
+            if at_middle < 0:
+                low, at_low = middle, at_middle
+            else:
+                high, at_high = middle, at_middle
+            halve = not halve
+        return high
 
 
 def joint(row: dict[str, Any], theorem: dict[str, Any]) -> list[Any]:

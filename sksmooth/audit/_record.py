@@ -96,7 +96,9 @@ def certificate_record(est: Any, X: Any, result: Any, **certify_params: Any) -> 
             "classes_given": threat.classes_given,
         },
         "theorem": found.theorem,
-        "sampling": found.sampling,
+        "sampling": None
+        if found.sampling is None
+        else {name: _plain(value) for name, value in found.sampling.items()},
         "seeds": found.seeds,
         "model_digest": found.model_digest,
         "X_digest": found.X_digest,
@@ -110,7 +112,7 @@ def certificate_record(est: Any, X: Any, result: Any, **certify_params: Any) -> 
 
 def _plain(value: Any) -> Any:
     """Return what JSON can hold; an object as its repr."""
-    if isinstance(value, np.ndarray):
+    if hasattr(value, "tolist") and np.ndim(value):  # an array, or a Series
         value = value.tolist()
     if isinstance(value, np.generic):
         value = value.item()

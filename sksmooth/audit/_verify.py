@@ -49,6 +49,8 @@ def verify_record(record: dict[str, Any] | str | PathLike[str]) -> Bunch:
         If mpmath is not installed.
     ValueError
         If it is not a record, or of a version that is not known.
+    OSError
+        If a file cannot be read.
 
     Examples
     --------
@@ -104,13 +106,15 @@ def _read(record: Any) -> tuple[dict[str, Any], bool]:
             raise ValueError("A key is there twice.")
         return dict(pairs)
 
+    if not isinstance(record, (dict, str, PathLike)):
+        raise ValueError(f"record must be a dict, JSON or a path. Got {record!r:.80}.")
     if not isinstance(record, dict):
         text = str(record)
         if not text.lstrip().startswith("{"):
-            text = Path(text).read_text()
+            text = Path(text).read_text(encoding="utf-8-sig")
         try:
             record = json.loads(text, parse_float=read_float, object_pairs_hook=read_pairs)
-        except (ValueError, RecursionError) as failure:
+        except (ValueError, ArithmeticError, RecursionError) as failure:
             raise ValueError(f"record must be JSON. {failure}") from failure
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ValueError(f"record must be a {FORMAT!r}. Got {str(record)[:80]!r}.")
@@ -126,7 +130,7 @@ def _read(record: Any) -> tuple[dict[str, Any], bool]:
 def _has_its_digest(record: dict[str, Any]) -> bool:
     try:
         return bool(record_digest(record) == record.get("digest"))
-    except ValueError:  # a number that is none
+    except (ValueError, TypeError, RecursionError):  # a number that is none, say
         return False
 
 

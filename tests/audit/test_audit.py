@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sksmooth import SmoothedKNNClassifier
 from sksmooth.audit import certificate_record, verify_record
 from sksmooth.audit._canonical import record_digest
+from sksmooth.smoothing import JointNoise
 
 from ._records import CASES, data, rab, record_of
 
@@ -88,10 +89,19 @@ def set_level(**params):
     """Return a change of the level, where the votes are and in the threat model."""
 
     def change(record, row):
-        record["sampling"].update(params)
-        record["threat_model"].update(params)
+        for part in ("sampling", "threat_model", "parameters"):
+            record[part].update(params)
 
     return change
+
+
+def one_draw_more(record, row):
+    row["n_drawn"] += 1
+    record["seeds"]["n_estimators"] += 1
+
+
+def coarser_grid(record, row):
+    record["theorem"]["grid"]["step"] = record["parameters"]["grid"] = 0.01
 
 
 def set_parameter(name, new):
@@ -130,16 +140,16 @@ OVERCLAIMS = {
     "votes": ("gaussian", one_vote_less),
     "votes that choose": ("gaussian", set_in("row", "choosing_votes", lambda v: v[::-1])),
     "more votes than draws": ("gaussian", set_in("row", "n_drawn", lambda n: n - 1)),
-    "draws": ("gaussian", set_in("row", "n_drawn", lambda n: n + 1)),
+    "draws": ("gaussian", one_draw_more),
     "class": ("gaussian", set_in("row", "y_pred", lambda y: "ham" if y == "spam" else "spam")),
     "level": ("gaussian", set_level(confidence_level=0.9991)),
     "statements": ("cohen", set_level(n_statements=2)),
-    "correction": ("none", set_in("sampling", "correction", lambda c: "selection")),
+    "correction": ("none", set_level(correction="selection")),
     "sigma": ("gaussian", set_parameter("sigma", lambda s: 0.999 * s)),
     "width": ("uniform", set_in("theorem", "width", lambda w: 0.999 * w)),
     "q": ("discrete", set_parameter("q", lambda q: 0.3 * q)),
     "rows": ("gaussian, three classes", set_in("theorem", "n_poisoned", lambda n: n + 1)),
-    "charge of a grid": ("cohen, grid", set_in("theorem", "grid", lambda g: {**g, "step": 0.01})),
+    "charge of a grid": ("cohen, grid", coarser_grid),
     "label": ("ridge", set_in("theorem", "labels", lambda y: [1 - v for v in y])),
     "weights": ("ridge", set_in("row", "weights", lambda w: [-v for v in w])),
     "missing": ("gaussian", lambda record, row: row.pop("tail_a")),
@@ -199,6 +209,40 @@ DISAGREEMENTS = {
     "correction": ("gaussian", lambda r: r["sampling"].update(correction="sure")),
     "bound": ("gaussian", lambda r: r["sampling"].update(bound="sharper")),
     "draws": ("gaussian", lambda r: r["rows"][0].update(n_drawn=10**30)),
+    "width": ("uniform", lambda r: r["theorem"].update(width=1732.0)),
+    "sigma of many": ("grid", lambda r: r["theorem"].update(sigma=1000.0)),
+    "sigma as text": ("gaussian", lambda r: r["parameters"].update(sigma="0.5")),
+    "no grid": ("cohen, grid", lambda r: r["theorem"].update(grid=None)),
+    "no weights": ("cohen, grid", lambda r: r["theorem"]["grid"].update(weights=[])),
+    "intercept": ("ridge", lambda r: r["theorem"].update(fit_intercept=False)),
+    "perturb": (
+        "labels",
+        lambda r: r["threat_model"].update(
+            target=["train_features", "train_labels", "test_features"],
+            norm="l0",
+            unit="changed values",
+        ),
+    ),
+    "thousandth": ("gaussian", lambda r: r["threat_model"].update(unit="feature units / 1000")),
+    "level of scores": ("soft", lambda r: r["threat_model"].update(confidence_level=0.99999)),
+    "level of votes": (
+        "gaussian",
+        lambda r: [r[part].update(confidence_level=0.5) for part in ("sampling", "threat_model")],
+    ),
+    "choosing": ("cohen", lambda r: [row.update(choosing_votes=row["votes"]) for row in r["rows"]]),
+    "smoothing without a price": ("cohen", lambda r: r["sampling"].update(correction="none")),
+    "voting": ("discrete", lambda r: (r["parameters"].pop("voting"), without_votes(r))),
+    "q beyond 1/2": (
+        "discrete",
+        lambda r: [r[part].update(q=0.9) for part in ("theorem", "parameters")],
+    ),
+    "q below 0": (
+        "ridge, three classes",
+        lambda r: [r[part].update(q=-0.9) for part in ("theorem", "parameters")],
+    ),
+    "tail as text": ("gaussian", lambda r: r["rows"][0].update(tail_a="1e-999999999")),
+    "many changes": ("joint", lambda r: r["theorem"].update(n_changes=[0, 1, 10**5])),
+    "no charge": ("neighbors", lambda r: r["rows"][0].pop("charge")),
     "charge": ("neighbors", lambda r: r["rows"][0].update(charge=-0.5)),
 }
 
@@ -211,7 +255,8 @@ def test_a_record_that_contradicts_itself_is_refused(name):
     change(record)
     found = verify_record(signed(record))
     assert not found.holds
-    assert any(reason.startswith("The record says ") for reason in found.reasons)
+    assert any(reason.startswith("The record ") for reason in found.reasons)
+    assert np.all(found.radii == -1)
 
 
 def test_a_class_is_told_by_one_number_alone():
@@ -228,6 +273,7 @@ def test_a_class_is_told_by_one_number_alone():
         ('{"format": 1, "format": 2}', "A key is there twice"),
         ("[" * 10**5, "record must be"),
         ('{"format": "sksmooth certificate record", "version": 1}', "must hold 'theorem'"),
+        ('{"format": 1e99999999999999999999}', "record must be JSON"),
     ],
 )
 def test_what_is_no_record(text, message, tmp_path):
@@ -312,6 +358,26 @@ def test_steps_and_their_worst_event_against_enumeration(q, n_values):
         event = [s for s, k in zip(range(-r, r + 1), kept, strict=True) if k]
         if sum(before.get(s, 0) for s in event) <= alpha:
             assert _votes.number(sum((after.get(s, 0) for s in event), Fraction(0))) <= most
+
+
+@pytest.mark.parametrize("q", [0.01, 0.2])
+@pytest.mark.parametrize("n_changes", [1, 2, 3])
+def test_joint_radius_next_to_where_it_ends_is_that_of_the_package(q, n_changes):
+    # The distribution of the ratio is a staircase there.
+    chances = _radii._steps(n_changes, Fraction(q), 2)
+    low, high = 1e-12, 0.5
+    for _ in range(60):
+        middle = (low * high) ** 0.5
+        inside = 2 * _radii._most_after(chances, _votes.number(middle)) < 1
+        low, high = (middle, high) if inside else (low, middle)
+    for distance in (1e-1, 1e-3):
+        tail = low * (1 - distance)
+        expected = JointNoise(1.0, q, 2).radius(
+            np.array([1 - tail]), tail_a=np.array([tail]), n_flips=n_changes
+        )
+        theorem = {"sigma": 1.0, "q": q, "n_values": 2, "n_changes": [n_changes]}
+        (found,) = _radii.joint({"tail_a": tail, "p_b": tail}, theorem)
+        assert expected[0] <= float(found) <= expected[0] * (1 + 1e-8) + 1e-9
 
 
 def test_joint_radius_without_information_in_the_labels_is_the_gaussian_one():
