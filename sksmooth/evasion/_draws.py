@@ -7,6 +7,7 @@ function of the row and of the block alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..smoothing import GaussianNoise
 from ..smoothing._additive import Additive
 from ..smoothing._categorical import draw_shifts
 
@@ -63,6 +65,13 @@ class AdditiveDraws(Additive):
     """Additive noise on every feature; with a grid, rows are on it."""
 
     n_features: int = field(kw_only=True)
+
+    @property
+    def deviations(self) -> np.ndarray:
+        """Standard deviations of the noise: one for each feature, or one for all."""
+        law = self.law
+        of_all = law.sigma if isinstance(law, GaussianNoise) else law.width / math.sqrt(12.0)
+        return np.asarray(of_all if self.sigmas is None else self.sigmas)
 
     def training(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the rows, each with noise of its own."""

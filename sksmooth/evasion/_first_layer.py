@@ -15,6 +15,7 @@ import copy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,14 @@ from sklearn.neural_network._base import ACTIVATIONS  # what MLPClassifier itsel
 
 from ..smoothing import GaussianNoise
 from ._draws import AdditiveDraws
-from ._voting import is_module, is_skorch, module_votes, overrides, unfrozen
+from ._voting import Ballot, is_module, is_skorch, module_votes, overrides, unfrozen
 
 # Where two scores differ by so little of what they are made of, rounding decides between them.
 _PARALLEL = 1e-8
+
+# The base rounds its inputs. What this does to one is no more than this share of the noise on it,
+# or the row's noise is drawn where the base sees it.
+_ROUNDED = 2.0**-16
 
 
 @dataclass(frozen=True)
@@ -35,55 +40,88 @@ class Dense:
     """A dense first layer of weights (n_features, n_outputs), and all that comes after it.
 
     `rest` takes the layer's outputs, which it may overwrite, and returns numbers of classes. With
-    `is_last` the outputs are scores of the classes.
+    `is_last` the outputs are scores of the classes. `precision` is the relative error of a number
+    that the layer is given.
     """
 
     weights: np.ndarray
     bias: np.ndarray
     rest: Callable[[np.ndarray], np.ndarray]
     is_last: bool = False
+    precision: float = 2.0**-53
 
-    def ties(self, law: Any) -> bool:
-        """Tell whether two classes have the same scores, or nearly, whatever the noise is.
+    def suits(self, draws: AdditiveDraws) -> bool:
+        """Tell whether noise may be drawn in the layer's outputs.
 
-        Then rounding would choose between them, and here it is not that of the base.
+        Not where two classes have the same scores, or nearly, whatever the noise is: rounding would
+        choose between them, and here it is not that of the base. Nor where the layer's weights are
+        so large that noise leaves the range of floats.
         """
-        if not self.is_last:
+        scaled = self.scaled_weights(draws)
+        size = np.abs(scaled).max(initial=0.0)
+        if not (np.all(np.isfinite(self.bias)) and size < 1e150):  # its squares are finite
             return False
-        scale = np.asarray(law.sigma if isinstance(law, GaussianNoise) else 1.0)
-        weights = self.weights * (scale[:, np.newaxis] if scale.ndim else scale)
-        weights = weights / (np.abs(weights).max() or 1.0)
-        least = _PARALLEL * np.linalg.norm(weights, axis=0).max()
-        return any(
-            bool(np.any(np.linalg.norm(weights[:, :j] - weights[:, [j]], axis=0) <= least))
-            for j in range(1, weights.shape[1])
+        if not self.is_last:
+            return True
+        scaled = scaled / (size or 1.0)
+        least = _PARALLEL * np.linalg.norm(scaled, axis=0).max()
+        return not any(
+            bool(np.any(np.linalg.norm(scaled[:, :j] - scaled[:, [j]], axis=0) <= least))
+            for j in range(1, scaled.shape[1])
         )
+
+    def scaled_weights(self, draws: AdditiveDraws) -> np.ndarray:
+        """Return the weights of noise of standard deviation 1."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled: np.ndarray = self.weights * np.reshape(draws.deviations, (-1, 1))
+        return scaled
+
+
+class _Noise:
+    """One block: noise of the layer's outputs, and of inputs for rows that need it."""
+
+    def __init__(self, outputs: np.ndarray, draw_inputs: Callable[[], np.ndarray]):
+        self.outputs, self._draw_inputs = outputs, draw_inputs
+
+    @cached_property
+    def inputs(self) -> np.ndarray:
+        return self._draw_inputs()
 
 
 class FirstLayerBallot:
-    """The noisy outputs of the first layer go through the rest of the base."""
+    """The noisy outputs of the first layer go through the rest of the base.
 
-    def __init__(self, dense: Dense, draws: AdditiveDraws):
-        self.dense, self.draws = dense, draws
+    A row of numbers so large that the base, which rounds them, would see something else than the
+    sum of row and noise goes through the whole base: that is `whole`.
+    """
+
+    def __init__(self, dense: Dense, draws: AdditiveDraws, whole: Ballot):
+        self.dense, self.draws, self.whole = dense, draws, whole
         self.factor: np.ndarray | None = None
         if isinstance(draws.law, GaussianNoise):
-            sigma = np.asarray(draws.law.sigma)
-            scaled = dense.weights * (sigma[:, np.newaxis] if sigma.ndim else sigma)
-            self.factor = np.asarray(np.linalg.qr(scaled, mode="r"))
+            self.factor = np.asarray(np.linalg.qr(dense.scaled_weights(draws), mode="r"))
+        self.largest = draws.deviations * (_ROUNDED / dense.precision)
 
-    def prepare(self, row: np.ndarray) -> np.ndarray:
-        """Return the layer's outputs for a row without noise."""
-        return row @ self.dense.weights + self.dense.bias
+    def prepare(self, row: np.ndarray) -> tuple[bool, np.ndarray]:
+        """Return whether the row is rounded, and it or the layer's outputs for it without noise."""
+        if np.any(np.abs(row) > self.largest):
+            return True, self.whole.prepare(row)
+        return False, row @ self.dense.weights + self.dense.bias
 
-    def block(self, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+    def block(self, n_draws: int, rng: np.random.Generator) -> _Noise:
         """Return noise of the layer's outputs."""
         if self.factor is None:
-            return self.draws.block(n_draws, rng) @ self.dense.weights
-        return rng.standard_normal((n_draws, self.factor.shape[0])) @ self.factor
+            inputs = self.draws.block(n_draws, rng)
+            return _Noise(inputs @ self.dense.weights, lambda: inputs)
+        outputs = rng.standard_normal((n_draws, self.factor.shape[0])) @ self.factor
+        return _Noise(outputs, lambda: self.whole.block(n_draws, rng))
 
-    def votes(self, row: np.ndarray, block: np.ndarray) -> np.ndarray:
+    def votes(self, row: tuple[bool, np.ndarray], block: _Noise) -> np.ndarray:
         """Return the votes."""
-        return self.dense.rest(block + row)
+        rounded, values = row
+        if rounded:
+            return self.whole.votes(values, block.inputs)
+        return self.dense.rest(block.outputs + values)
 
 
 def dense_first_layer(base: Any, classes: np.ndarray) -> Dense | None:
@@ -132,15 +170,16 @@ def _perceptron(base: MLPClassifier) -> Dense | None:
         (np.asarray(w, dtype=np.float64), np.asarray(b, dtype=np.float64))
         for w, b in zip(base.coefs_, base.intercepts_, strict=True)
     ]
-    rest = _LayersAfter(base.activation, tuple(layers[1:]))
+    rest = _LayersAfter(base.activation, base.out_activation_, tuple(layers[1:]))
     return Dense(*layers[0], rest, is_last=len(layers) == 1)
 
 
 @dataclass(frozen=True)
 class _LayersAfter:
-    """The rest of a perceptron; the last activation keeps the order of the scores."""
+    """The rest of a perceptron, with its last activation: rounding makes ties of small scores."""
 
     activation: str
+    last: str
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     def __call__(self, outputs: np.ndarray) -> np.ndarray:
@@ -148,6 +187,9 @@ class _LayersAfter:
             ACTIVATIONS[self.activation](outputs)  # in place
             outputs = outputs @ weights
             outputs += bias
+        ACTIVATIONS[self.last](outputs)
+        if self.last == "logistic":
+            outputs -= 0.5
         return choose(outputs)
 
 
@@ -162,21 +204,33 @@ def _net(net: Any, n_classes: int) -> Dense | None:
     from ..neural_network._nets import gives_inputs_as_they_are
 
     classifier = sys.modules["skorch"].NeuralNetClassifier
-    # What comes between the module and its argmax must keep the order of the outputs.
     changed = overrides(net, _OF_NETS, classifier) or not gives_inputs_as_they_are(net)
     known = isinstance(net.predict_nonlinearity, str) and net.predict_nonlinearity == "auto"
     if changed or not (known or net.predict_nonlinearity is None):
         return None
-    return _sequential(net.module_, n_classes, one_output=False)
+    return _sequential(
+        net.module_, n_classes, last=net._get_predict_nonlinearity(), one_output=False
+    )
 
 
-def _sequential(module: Any, n_classes: int, *, one_output: bool = True) -> Dense | None:
+def _sequential(
+    module: Any,
+    n_classes: int,
+    *,
+    last: Callable[[Any], Any] | None = None,
+    one_output: bool = True,
+) -> Dense | None:
     torch = sys.modules["torch"]
     if type(module) is not torch.nn.Sequential or len(module) == 0:
         return None
-    first = module[0]
-    hooked = any(
-        m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in (module, first)
+    first, of_all = module[0], torch.nn.modules.module
+    hooked = (
+        of_all._global_forward_hooks
+        or of_all._global_forward_pre_hooks
+        or any(
+            m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m)
+            for m in (module, first)
+        )
     )
     if type(first) is not torch.nn.Linear or hooked:
         return None
@@ -188,20 +242,37 @@ def _sequential(module: Any, n_classes: int, *, one_output: bool = True) -> Dens
         bias = first.bias.detach().to("cpu", torch.float64).numpy()
     # A copy: evaluation mode is not to be forced upon the caller's module.
     rest = copy.deepcopy(module[1:]).eval()
-    after = _ModulesAfter(rest, n_classes, one_output, first.weight)
     return Dense(
-        np.ascontiguousarray(weights), bias, after, is_last=next(rest.parameters(), None) is None
+        np.ascontiguousarray(weights),
+        bias,
+        _ModulesAfter(rest, last, n_classes, one_output, first.weight),
+        is_last=next(rest.parameters(), None) is None,
+        precision=torch.finfo(first.weight.dtype).eps / 2.0,
     )
 
 
 class _ModulesAfter:
-    """The rest of a torch module, in the first layer's precision and on its device."""
+    """The rest of a torch module, in the first layer's precision and on its device.
 
-    def __init__(self, rest: Any, n_classes: int, one_output: bool, like: Any):
-        self.rest, self.n_classes, self.one_output = rest, n_classes, one_output
+    `last` is what a net does to the module's outputs.
+    """
+
+    def __init__(
+        self,
+        rest: Any,
+        last: Callable[[Any], Any] | None,
+        n_classes: int,
+        one_output: bool,
+        like: Any,
+    ):
+        self.rest, self.last, self.n_classes, self.one_output = rest, last, n_classes, one_output
         self.dtype, self.device = like.dtype, like.device
+
+    def _scores(self, inputs: Any) -> Any:
+        outputs = self.rest(inputs)
+        return outputs if self.last is None else self.last(outputs)
 
     def __call__(self, outputs: np.ndarray) -> np.ndarray:
         torch = sys.modules["torch"]
         inputs = torch.as_tensor(outputs, dtype=self.dtype, device=self.device)
-        return module_votes(self.rest, inputs, self.n_classes, one_output=self.one_output)
+        return module_votes(self._scores, inputs, self.n_classes, one_output=self.one_output)

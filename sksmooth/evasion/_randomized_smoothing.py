@@ -453,12 +453,13 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
 
     def _ballot(self) -> Ballot:
         draws = self._draws
+        predict = class_predictor(self.estimator_, self.classes_)
+        whole = InputBallot(draws, predict, self.batch_size)
         if isinstance(draws, AdditiveDraws) and draws.grid is None:
             dense = dense_first_layer(self.estimator_, self.classes_)
-            if dense is not None and not dense.ties(draws.law):
-                return FirstLayerBallot(dense, draws)
-        predict = class_predictor(self.estimator_, self.classes_)
-        return InputBallot(draws, predict, self.batch_size)
+            if dense is not None and dense.suits(draws):
+                return FirstLayerBallot(dense, draws, whole)
+        return whole
 
     def _selection(self, rows: np.ndarray, ballot: Ballot) -> np.ndarray:
         blocks = numbered_blocks(self.n_selection)

@@ -26,13 +26,13 @@ _BLOCKS_PER_TASK = 8
 class Ballot(Protocol):
     """A way from a row and a block of noise to votes."""
 
-    def prepare(self, row: np.ndarray) -> np.ndarray:
+    def prepare(self, row: np.ndarray) -> Any:
         """Return what is computed once per row."""
 
-    def block(self, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+    def block(self, n_draws: int, rng: np.random.Generator) -> Any:
         """Return the noise of so many draws."""
 
-    def votes(self, row: np.ndarray, block: np.ndarray) -> np.ndarray:
+    def votes(self, row: Any, block: Any) -> np.ndarray:
         """Return one number of a class per draw; the number of classes is a vote for nobody."""
 
 

@@ -15,7 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sksmooth import RandomizedSmoothingClassifier
 from sksmooth.evasion._draws import ESTIMATION
 from sksmooth.evasion._first_layer import FirstLayerBallot, dense_first_layer
-from sksmooth.evasion._voting import InputBallot, class_predictor, count_votes, numbered_blocks
+from sksmooth.evasion._voting import count_votes, numbered_blocks
 
 from ._bases import linear, smoothed
 
@@ -83,12 +83,11 @@ def test_noise_behind_the_first_layer_gives_the_votes_of_noisy_inputs(wrapped):
     if wrapped:
         base = FrozenEstimator(skorch_net().fit(X.astype(np.float32), y.astype(np.int64)))
     model = RandomizedSmoothingClassifier(base, noise="uniform", random_state=0).fit(X, y)
-    first = FirstLayerBallot(dense_first_layer(model.estimator_, model.classes_), model._draws)
-    inputs = InputBallot(model._draws, class_predictor(model.estimator_, model.classes_), None)
-    assert type(model._ballot()) is FirstLayerBallot
+    first = model._ballot()
+    assert type(first) is FirstLayerBallot
     counts = [
         count_votes(b, X_test[:5], 3, numbered_blocks(3000), model._entropy, ESTIMATION)
-        for b in (first, inputs)
+        for b in (first, first.whole)
     ]
     # The same draws; of 3,000 votes a few may differ by rounding in float32.
     assert np.abs(counts[0] - counts[1]).max() <= 2

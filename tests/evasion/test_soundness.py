@@ -18,8 +18,8 @@ from sklearn.tree import DecisionTreeClassifier
 from sksmooth import RandomizedSmoothingClassifier
 from sksmooth.evasion._draws import ESTIMATION, SELECTION, block_sizes, stream
 from sksmooth.evasion._estimation import estimate, estimate_until
-from sksmooth.evasion._first_layer import FirstLayerBallot, dense_first_layer
-from sksmooth.evasion._voting import InputBallot, class_predictor, count_votes, numbered_blocks
+from sksmooth.evasion._first_layer import FirstLayerBallot
+from sksmooth.evasion._voting import InputBallot, count_votes, numbered_blocks
 from sksmooth.smoothing import GaussianNoise
 from sksmooth.smoothing._streams import generator
 
@@ -205,16 +205,11 @@ def test_noise_behind_the_first_layer_gives_the_votes_of_noisy_inputs(kind, n_cl
         model = RandomizedSmoothingClassifier(
             FrozenEstimator(base), noise=noise, sigma=sigma, random_state=0
         ).fit(X, np.arange(len(X)) % n_classes)
-        dense = dense_first_layer(model.estimator_, model.classes_)
-        predict = class_predictor(model.estimator_, model.classes_)
-        for ballot in (
-            FirstLayerBallot(dense, model._draws),
-            InputBallot(model._draws, predict, None),
-        ):
+        first = model._ballot()
+        for ballot in (first, first.whole):
             counts[noise, type(ballot)] = count_votes(
                 ballot, X, n_classes, numbered_blocks(4000), model._entropy, ESTIMATION
             )
-        assert isinstance(model._ballot(), FirstLayerBallot)
     # Uniform noise: the same draws, hence the same votes. Gaussian: the same distribution.
     assert_array_equal(counts["uniform", FirstLayerBallot], counts["uniform", InputBallot])
     assert np.any(counts["gaussian", FirstLayerBallot] != counts["gaussian", InputBallot])
