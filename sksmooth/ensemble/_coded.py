@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-from ._domains import Domain, code_dtype, codes_of, member_dtype, read_categories, refuse_value
+from ._domains import (
+    NAMED_CATEGORIES,
+    Domain,
+    code_dtype,
+    codes_of,
+    member_dtype,
+    read_categories,
+    refuse_value,
+)
 from ._features import FeatureReader, Features, is_frame
 
 
@@ -173,13 +181,17 @@ class CodedFeatures(Features):
 class CodeReader(FeatureReader):
     """Columns that get noise hold values of their domains, read as codes.
 
-    With ``categories=None`` no column does.
+    With ``categories=None`` no column does. `why` says, in the error for another value, what
+    settles the domains.
     """
 
-    def __init__(self, estimator: Any, X: Any, columns: Any, categories: Any):
+    def __init__(
+        self, estimator: Any, X: Any, columns: Any, categories: Any, why: str = NAMED_CATEGORIES
+    ):
         super().__init__(estimator, X, columns)
         if categories is None:
             self.positions, self.all_noisy = np.empty(0, dtype=np.intp), False
+        self.why = why
         self.domains: tuple[Domain, ...] = ()
         if categories is not None:
             self.domains = read_categories(categories, self.positions.size)
@@ -238,5 +250,5 @@ class CodeReader(FeatureReader):
         codes, bad = codes_of(values, domain)
         if np.any(bad):
             row = int(np.argmax(bad))
-            refuse_value(name, values[row], row, domain)
+            refuse_value(name, values[row], row, domain, self.why)
         return codes

@@ -95,8 +95,11 @@ def _lookup(where: dict[Any, int], value: Any) -> int:
         return -1
 
 
-def refuse_value(column: Any, value: Any, row: int, domain: Domain) -> None:
-    """Raise the error for a value outside the domain of its column."""
+NAMED_CATEGORIES = "All values that a column can have are named by the parameter categories."
+
+
+def refuse_value(column: Any, value: Any, row: int, domain: Domain, why: str) -> None:
+    """Raise the error for a value outside the domain of its column, and say why that is one."""
     allowed = ", ".join(map(repr, domain[:_SHOWN].tolist()))
     more = f", ... ({domain.size} values)" if domain.size > _SHOWN else ""
     value = value.item() if isinstance(value, np.generic) else value
@@ -106,8 +109,8 @@ def refuse_value(column: Any, value: Any, row: int, domain: Domain) -> None:
         if value < 0 <= domain[0]:
             intro = "Negative values in data. "  # scikit-learn's words
     raise ValueError(
-        f"{intro}Column {column!r} must hold one of {allowed}{more}. Got {shown} in row {row}. All "
-        "values that a column can have are named by the parameter categories."
+        f"{intro}Column {column!r} must hold one of {allowed}{more}. Got {shown} in row {row}. "
+        f"{why}"
     )
 
 

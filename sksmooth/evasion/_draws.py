@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from numbers import Real
+from typing import Any, Protocol
 
 import numpy as np
 
+from ..ensemble._domains import codes_of, refuse_value
 from ..smoothing import GaussianNoise
 from ..smoothing._additive import Additive
 from ..smoothing._categorical import draw_shifts
@@ -23,6 +26,9 @@ from ..smoothing._categorical import draw_shifts
 # block of this size makes a call of the base's `predict` long beside what calling it costs, and
 # with 784 features still fits into a cache of 8 MB.
 _FIRST_BLOCK, _LARGEST_BLOCK = 64, 1024
+
+# What is said of a test input with other categories.
+WITHIN_FIT = "Columns hold the values that they have in fit: certificates speak of these alone."
 
 # The streams of one estimator, all children of its entropy.
 TRAINING, LEARNER, SELECTION, ESTIMATION, GLOBAL = range(5)
@@ -126,20 +132,54 @@ class CategoricalDraws:
         return self._table[(row + block) % self._sizes + self._offsets]
 
 
+def table_of(X: Any) -> Any:
+    """Return lists that mix numbers and strings as arrays of objects: NumPy makes all strings."""
+    if hasattr(X, "dtype") or hasattr(X, "columns") or hasattr(X, "__array__"):
+        return X
+    array = np.asarray(X)
+    return np.asarray(X, dtype=object) if array.dtype.kind in "US" else array
+
+
+def domain_of(values: np.ndarray, name: Any, parameter: str) -> np.ndarray:
+    """Return the values of a column of categories, sorted.
+
+    `parameter` is what made it one.
+    """
+    if values.dtype.kind in "mMc":
+        raise ValueError(
+            f"{parameter} goes with columns of numbers, strings or objects: there are no "
+            f"categories of dtype {values.dtype}, which column {name!r} has. Convert it to strings."
+        )
+    domain, regular = values, False
+    with suppress(TypeError):  # values that are not sorted
+        domain = np.unique(values)
+        regular = not np.any(domain != domain)
+    # True equals 1 and would be taken for it.
+    if values.dtype.kind == "O" and len({_kind_of(value) for value in values}) > 1:
+        regular = False
+    if not regular:
+        raise ValueError(
+            f"{parameter} goes with columns of values of one kind that can be sorted, none of them "
+            f"missing. Got column {name!r} with {sorted(set(map(repr, values.tolist())))[:10]}."
+        )
+    return domain
+
+
+def _kind_of(value: Any) -> Any:
+    if isinstance(value, (bool, np.bool_)):
+        return bool
+    for kind in (Real, str, bytes):
+        if isinstance(value, kind):
+            return kind
+    return type(value)
+
+
 def codes_within(X: np.ndarray, domains: tuple[np.ndarray, ...]) -> np.ndarray:
     """Return the position of each value in its column's domain."""
     codes = np.empty(X.shape, dtype=np.int64)
     for j, domain in enumerate(domains):
-        found = np.searchsorted(domain, X[:, j])
-        found[found == domain.size] = 0
-        unknown = domain[found] != X[:, j]
+        codes[:, j], unknown = codes_of(X[:, j], domain)
         if np.any(unknown):
             row = int(np.argmax(unknown))
-            shown = domain[:12].tolist()
-            raise ValueError(
-                f"X must hold values that its columns have in fit: the certificate speaks of "
-                f"changes within them. Got {X[row, j]!r} in row {row}, column {j}, which has "
-                f"{domain.size} values, {shown!r}{' ...' if domain.size > 12 else ''}."
-            )
-        codes[:, j] = found
+            refuse_value(j, X[row, j], row, domain, WITHIN_FIT)
     return codes

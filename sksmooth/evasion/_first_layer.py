@@ -25,7 +25,15 @@ from sklearn.neural_network._base import ACTIVATIONS  # what MLPClassifier itsel
 
 from ..smoothing import GaussianNoise
 from ._draws import AdditiveDraws
-from ._voting import Ballot, is_module, is_skorch, module_votes, overrides, unfrozen
+from ._voting import (
+    Ballot,
+    ends_in_sigmoid,
+    is_module,
+    is_skorch,
+    module_votes,
+    overrides,
+    unfrozen,
+)
 
 # Where two scores differ by so little of what they are made of, rounding decides between them.
 _PARALLEL = 1e-8
@@ -223,6 +231,8 @@ def _sequential(
     torch = sys.modules["torch"]
     if type(module) is not torch.nn.Sequential or len(module) == 0:
         return None
+    if one_output and ends_in_sigmoid(module):
+        return None  # which `module_votes` refuses, if it has one output
     first, of_all = module[0], torch.nn.modules.module
     hooked = (
         of_all._global_forward_hooks

@@ -16,6 +16,7 @@ from ..ensemble._coded import CodeReader
 from ..ensemble._features import NumberReader, column_positions, is_frame
 from ..smoothing._additive import Additive
 from ..smoothing._categorical import draw_shifts
+from ._draws import WITHIN_FIT, domain_of
 
 
 class MixedReader:
@@ -31,9 +32,8 @@ class MixedReader:
                 "discrete names all columns. With noise='categorical' it is not needed, and radii "
                 "are the numbers of changed values."
             )
-        self.codes = CodeReader(
-            estimator, X, positions.tolist(), [_domain(X, int(p)) for p in positions]
-        )
+        domains = [_domain(X, int(p)) for p in positions]
+        self.codes = CodeReader(estimator, X, positions.tolist(), domains, WITHIN_FIT)
         self.numbers = NumberReader(estimator, X, numeric.tolist(), grid)
 
     @property
@@ -83,20 +83,11 @@ def _domain(X: Any, position: int) -> list[Any]:
         name, values = X.columns[position], X.iloc[:, position].to_numpy()
     else:
         name, values = position, np.asarray(X)[:, position]
-    if values.dtype.kind in "mMc":
+    domain = domain_of(values, name, "discrete")
+    if domain.size < 2:
         raise ValueError(
-            f"discrete must name columns of numbers, strings or objects: there are no categories "
-            f"of dtype {values.dtype}, which column {name!r} has. Convert it to strings."
-        )
-    try:
-        domain = np.unique(values)
-        missing = bool(np.any(domain != domain))
-    except TypeError:
-        missing = True
-    if missing or domain.size < 2:
-        raise ValueError(
-            f"discrete must name columns of at least 2 values of one kind, none of them missing. "
-            f"Got column {name!r} with {sorted(set(map(repr, values.tolist())))[:10]}."
+            f"discrete must name columns of at least 2 values. Got column {name!r} with "
+            f"{domain.tolist()}."
         )
     kept: list[Any] = domain.tolist()
     return kept

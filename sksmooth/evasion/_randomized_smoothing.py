@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import copy
-import math
 import numbers
+import sys
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -46,11 +46,10 @@ from .._global_generators import GLOBAL_WORDS, global_generators
 from ..confidence import probability_bounds
 from ..confidence._levels import error_per_statement
 from ..confidence._rank import check_enough_for_a_winner, winner_is_verified
+from ..exceptions import TooFewDrawsError
 from ..smoothing import GaussianNoise, JointNoise, MixedCategoricalNoise, UniformNoise
 from ..smoothing._additive import additive_parts
-from ..smoothing._grid import (
-    on_grid,
-)
+from ..smoothing._grid import on_grid
 from ..smoothing._streams import generator
 from ._draws import (
     GLOBAL,
@@ -60,7 +59,9 @@ from ._draws import (
     AdditiveDraws,
     CategoricalDraws,
     codes_within,
+    domain_of,
     stream,
+    table_of,
 )
 from ._estimation import Estimate, estimate, estimate_until
 from ._first_layer import FirstLayerBallot, dense_first_layer
@@ -137,9 +138,10 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         The base. A classifier with `fit` and `predict`, such as a scikit-learn estimator, a
         pipeline or a skorch net, is cloned and trained; in a ``FrozenEstimator`` it is used as it
         is trained. A torch module is used as it is trained: a copy, in evaluation mode, answers
-        with its greatest output, output k being the k-th of the sorted training labels. `predict`
-        must draw nothing, and its answer for a row must not depend on other rows. skorch nets see
-        features in the type of their parameters, and the numbers of classes as labels.
+        with its greatest output, output k being the k-th of the sorted training labels; of two
+        classes a single output, a logit, names the second where it is above 0. `predict` must draw
+        nothing, and its answer for a row must not depend on other rows. skorch nets see features in
+        the type of their parameters, and the numbers of classes as labels.
     noise : {"gaussian", "uniform", "categorical"}, default="gaussian"
         Noise on test inputs, for radii in the l2 norm, the l1 norm, or in the number of changed
         values. With "categorical" every feature is a category: its domain is the set of values
@@ -317,6 +319,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             draws, noise = self._new_noise(X)
             rows = self._rows_of(X, draws)
         else:
+            X = table_of(X)
             draws, noise = self._new_mixed_noise(X)
             rows = draws.reader.rows(self, X, reset=True)
             y = column_or_1d(y, warn=True)
@@ -396,7 +399,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             return AdditiveDraws(*parts, n_features=X.shape[1]), parts[0]
         if self.grid is not None:
             raise ValueError(f"grid must be None with noise='categorical'. Got {self.grid!r}.")
-        domains = tuple(np.unique(column) for column in X.T)
+        domains = tuple(domain_of(column, j, "noise='categorical'") for j, column in enumerate(X.T))
         sizes = tuple(int(d.size) for d in domains if d.size > 1)
         if not sizes:
             raise ValueError("X must have a column with at least 2 values for categorical noise.")
@@ -425,7 +428,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         """Check X, and y in `fit`."""
         kind: Any = np.float64
         if self.noise == "categorical" if reset else isinstance(self._draws, CategoricalDraws):
-            kind = None
+            X, kind = table_of(X), None
         if reset:
             return validate_data(self, X, y, dtype=kind, order="C")
         return validate_data(self, X, dtype=kind, order="C", reset=False)
@@ -448,7 +451,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         check_is_fitted(self)
         self._validate_params()
         if isinstance(self._draws, MixedDraws):
-            return self._draws.reader.rows(self, X, reset=False)
+            return self._draws.reader.rows(self, table_of(X), reset=False)
         return self._rows_of(self._validated(X, reset=False), self._draws)
 
     def _ballot(self) -> Ballot:
@@ -611,9 +614,8 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
     def _estimate(self, X, radius, n_changes=0) -> Estimate:
         rows = self._read(X)
         self._check_n_changes(n_changes, single=radius is not None)
-        if radius is not None and not (
-            isinstance(radius, numbers.Real) and 0.0 <= float(radius) < math.inf
-        ):
+        is_number = isinstance(radius, numbers.Real)
+        if radius is not None and not (is_number and 0 <= radius <= sys.float_info.max):
             raise ValueError(
                 f"radius must be None or a finite number of at least 0. Got {radius!r}."
             )
@@ -635,15 +637,23 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
 
     def _bounds(self, selection, counts, n_drawn, bound: str) -> Any:
         """Bounds on the vote's probabilities from disjoint draws; the first ones chose."""
-        return probability_bounds(
-            (selection, counts),
-            n_drawn=n_drawn,
-            bound=bound,
-            confidence_level=self.confidence_level,
-            correction="holdout",
-            two_sided=self.two_sided,
-            n_statements=self.n_statements,
-        )
+        try:
+            return probability_bounds(
+                (selection, counts),
+                n_drawn=n_drawn,
+                bound=bound,
+                confidence_level=self.confidence_level,
+                correction="holdout",
+                two_sided=self.two_sided,
+                n_statements=self.n_statements,
+            )
+        except TooFewDrawsError as failure:
+            error = TooFewDrawsError(
+                f"{failure} n_estimation must be at least {failure.n_needed}. Got "
+                f"n_estimation={self.n_estimation}."
+            )
+            error.n_needed = failure.n_needed
+            raise error from None
 
     def _check_n_changes(self, n_changes: Any, *, single: bool) -> None:
         draws = self._draws

@@ -150,6 +150,14 @@ class _ModulePredictor:
         return module_votes(self.module, np.asarray(X, dtype=np.float64), self.n_classes)
 
 
+def ends_in_sigmoid(module: Any) -> bool:
+    """Tell whether the last part of a module is Sigmoid: its outputs are no logits."""
+    torch = sys.modules["torch"]
+    return isinstance(module, torch.nn.Module) and isinstance(
+        list(module.modules())[-1], torch.nn.Sigmoid
+    )
+
+
 def module_votes(
     module: Any, inputs: Any, n_classes: int, *, one_output: bool = True
 ) -> np.ndarray:
@@ -170,6 +178,12 @@ def module_votes(
             raise ValueError(
                 f"estimator must be a module with one output for each of {n_classes} classes. Got "
                 f"outputs of shape {tuple(scores.shape)}."
+            )
+        if single and ends_in_sigmoid(module):
+            raise ValueError(
+                "estimator must be a module with an output for each class, or whose single output "
+                f"is a logit, above 0 for the second class. Got {type(module).__name__} that ends "
+                "in Sigmoid, and is always above 0: leave it out."
             )
         codes = (scores[:, 0] > 0.0).long() if single else scores.argmax(dim=1)
         codes[torch.isnan(scores).any(dim=1)] = n_classes

@@ -63,9 +63,9 @@ def additive_parts(
     """Check an estimator's `noise`, `sigma` and `grid`; return the parts of an `Additive`."""
     try:
         sigmas = np.asarray(sigma, dtype=np.float64)
-    except (TypeError, ValueError) as failure:
+    except (TypeError, ValueError, OverflowError) as failure:
         raise ValueError(
-            f"sigma must be a number or a list of numbers. Got {sigma!r}."
+            f"sigma must be a number or a list of numbers in the range of floats. Got {sigma!r}."
         ) from failure
     if sigmas.ndim and sigmas.shape != (n_columns,):
         raise ValueError(

@@ -12,6 +12,7 @@ from sklearn.neural_network import MLPClassifier
 from sksmooth import RandomizedSmoothingClassifier
 from sksmooth.evasion._first_layer import FirstLayerBallot
 from sksmooth.evasion._voting import InputBallot
+from sksmooth.exceptions import TooFewDrawsError
 
 
 def data():
@@ -183,3 +184,69 @@ def test_large_identifiers_reach_the_base_as_they_are():
     y_pred, radii = model.certify(X[:4], n_changes=0)
     assert_array_equal(y_pred, [0, 1, 0, 1])
     assert np.all(radii > 0)
+
+
+MIXED = {
+    "True is 1": ([1, True, 2.5] * 4, "'True'"),
+    "text and numbers": (["a", 1, "b"] * 4, "'a'"),
+    "missing": (["a", None, "b"] * 4, "None"),
+}
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "categorical"])
+@pytest.mark.parametrize("values, shown", MIXED.values(), ids=MIXED)
+def test_categories_of_several_kinds_are_refused(noise, values, shown):
+    X = np.empty((12, 2), dtype=object)
+    X[:, 0], X[:, 1] = np.arange(12) % 3, values
+    params = {"discrete": [1]} if noise == "gaussian" else {"noise": noise}
+    message = (
+        f"goes with columns of values of one kind .* none of them missing. Got column 1.*{shown}"
+    )
+    with pytest.raises(ValueError, match=message):
+        smoothed(LogisticRegression(), q=0.1, **params).fit(X, np.arange(12) % 2)
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "categorical"])
+def test_lists_of_numbers_and_texts(noise):
+    """NumPy alone would make texts of the numbers."""
+
+    class Kinds(Labels):
+        def predict(self, X):
+            assert {type(v) for v in X[:, 0]} == {str}
+            assert {type(v) for v in X[:, 1]} <= {int, float}
+            return np.where(X[:, 0] == "a", 0, 1)
+
+    X = [["a" if i % 2 else "b", i % 3] for i in range(12)]
+    params = {"discrete": [0]} if noise == "gaussian" else {"noise": noise}
+    model = smoothed(FrozenEstimator(Kinds()), q=0.1, **params).fit(X, np.arange(12) % 2)
+    assert_array_equal(model.predict(X[:4]), [1, 0, 1, 0])
+    with pytest.raises(
+        ValueError, match="Column 0 must hold one of 'a', 'b'. Got 'c' in row 1. Col"
+    ):
+        model.certify([["a", 1], ["c", 1]])
+
+
+def test_numbers_beyond_floats_and_too_few_draws_name_the_parameter():
+    X, y = data()
+    for sigma in (10**400, [10**400, 1.0]):
+        with pytest.raises(ValueError, match="sigma must be a number .* in the range of floats"):
+            smoothed(LogisticRegression(), sigma=sigma).fit(X, y)
+    model = smoothed(LogisticRegression(), n_estimation=3).fit(X, y)
+    with pytest.raises(ValueError, match="radius must be None or a finite number"):
+        model.certify(FAR, radius=10**400)
+    with pytest.raises(TooFewDrawsError, match="n_estimation must be at least 10. Got .*=3") as few:
+        model.certify(FAR)
+    assert few.value.n_needed == 10
+    assert smoothed(LogisticRegression(), n_estimation=10).fit(X, y).certify(FAR).radii.min() > 0
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_single_output_is_a_logit(nested):
+    torch = pytest.importorskip("torch")
+    base = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Sigmoid())
+    base = torch.nn.Sequential(torch.nn.Identity(), base) if nested else base
+    X, y = data()
+    with pytest.raises(ValueError, match="ends in Sigmoid, and is always above 0: leave it out"):
+        smoothed(base).fit(X, y).certify(FAR)
+    two = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Sigmoid())
+    assert smoothed(two).fit(X, y).certify(FAR).radii.max() > 0  # one for each class
