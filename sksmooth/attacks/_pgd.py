@@ -17,6 +17,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
+from ..evasion._draws import AdditiveDraws
 from ..evasion._voting import is_module, is_skorch, unfrozen
 
 # The mean gradient of the loss at noisy copies of an input, for the number of a class.
@@ -42,28 +43,31 @@ def pgd_attack(
     steepest direction of the norm, and the change is projected back into the ball.
 
     **It proves nothing**: where it fails, another attack may succeed, unless a certificate says
-    otherwise. A radius that `certify` returned, at its level, no attack can beat.
+    otherwise. A radius that `certify` returned, at its level, no attack can beat in the norm of that
+    radius: l2 with Gaussian noise, l1 with uniform noise.
 
     Parameters
     ----------
     est : RandomizedSmoothingClassifier
-        Fitted, with Gaussian or uniform noise, on a base that has a gradient: scikit-learn's linear
-        classifiers and `MLPClassifier`, a torch module, or a skorch net (whose module returns
-        scores or probabilities).
+        Fitted, with Gaussian or uniform noise on all columns, on a base that has a gradient:
+        scikit-learn's linear classifiers and `MLPClassifier`, a torch module, or a skorch net
+        (whose module returns scores or probabilities).
     X : array-like of shape (n_samples, n_features)
         Test inputs.
     y : array-like of shape (n_samples,)
         Labels to get away from, such as the predictions.
-    norm : {"l2", "linf"}
+    norm : {"l1", "l2", "linf"}
         Norm of the change.
     radius : float or array-like of shape (n_samples,)
-        Largest norm of the change, for all inputs or for each; at least 0.
+        Largest norm of the change, for all inputs or for each; finite, and at least 0. In the units
+        of the radii that `certify` returns: feature units, or units of sigma where `est` has one
+        sigma per feature.
     n_steps : int, default=20
         Number of steps.
     n_draws : int, default=64
         Noisy copies per step.
     step_size : float, default=None
-        Length of a step, as a share of the radius; if None, ``2.5 / n_steps``.
+        Length of a step, as a share of the radius, above 0; if None, ``2.5 / n_steps``.
     random_state : int, RandomState instance or None, default=None
         Seed of the attack's own noise.
 
@@ -97,39 +101,65 @@ def pgd_attack(
     ([[35.0]], ['spam'])
     """
     check_is_fitted(est)
-    if norm not in ("l2", "linf"):
-        raise ValueError(f"norm must be 'l2' or 'linf'. Got {norm!r}.")
+    if norm not in ("l1", "l2", "linf"):
+        raise ValueError(f"norm must be 'l1', 'l2' or 'linf'. Got {norm!r}.")
     counts: dict[str, Any] = {"n_steps": n_steps, "n_draws": n_draws}
     for name, value in counts.items():
         if not isinstance(value, numbers.Integral) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1. Got {value!r}.")
+    share: Any = 2.5 / n_steps if step_size is None else step_size
+    is_number = isinstance(share, numbers.Real)
+    if not (is_number and 0.0 < share < math.inf):
+        raise ValueError(f"step_size must be None or a finite number above 0. Got {step_size!r}.")
+    gradient = _gradient(est)
     rows: NDArray[np.float64] = check_array(X, dtype=np.float64, input_name="X")
+    if rows.shape[1] != est.n_features_in_:
+        raise ValueError(
+            f"X must have the {est.n_features_in_} features of est. Got {rows.shape[1]}."
+        )
     labels = np.asarray(y)
     check_consistent_length(rows, labels)
     if not np.all(np.isin(labels, est.classes_)):
         raise ValueError(f"y must hold labels of est, {est.classes_.tolist()!r}. Got others.")
     codes = np.searchsorted(est.classes_, labels)
-    radii = np.broadcast_to(np.asarray(radius, dtype=np.float64), codes.shape)
-    if not np.all((radii >= 0.0) & (radii < math.inf)):
-        raise ValueError(f"radius must be finite and at least 0. Got {radius!r}.")
-    gradient = _gradient(est)
+    radii = _checked_radius(radius, len(rows))
+    sigma = est._draws.sigmas
+    unit: Any = 1.0 if sigma is None else sigma
     seed = check_random_state(random_state).randint(0, 2**32, size=4, dtype=np.uint32)
     rng = np.random.default_rng(seed)
-    share = 2.5 / n_steps if step_size is None else step_size
     changed = np.empty_like(rows)
     for i, (x, code, r) in enumerate(zip(rows, codes, radii, strict=True)):
         delta = np.zeros_like(x)
         for _ in range(n_steps if r > 0.0 else 0):
-            copies = est._draws.noisy(x + delta, est._draws.block(n_draws, rng))
-            step = _steepest(gradient(copies, int(code)), norm)
+            copies = est._draws.noisy(x + unit * delta, est._draws.block(n_draws, rng))
+            step = _steepest(unit * gradient(copies, int(code)), norm)
             delta = _projected(delta + share * r * step, r, norm)
-        changed[i] = x + delta
+        changed[i] = x + unit * delta
     return changed
 
 
+def _checked_radius(radius: Any, n_rows: int) -> NDArray[np.float64]:
+    try:
+        radii = np.broadcast_to(np.asarray(radius, dtype=np.float64), (n_rows,))
+    except (TypeError, ValueError, OverflowError):
+        radii = np.array([np.nan])
+    if not np.all((radii >= 0.0) & (radii < math.inf)):
+        raise ValueError(
+            f"radius must be a finite number of at least 0, or one for each of {n_rows} inputs. "
+            f"Got {radius!r}."
+        )
+    return radii
+
+
 def _steepest(gradient: NDArray[Any], norm: str) -> NDArray[Any]:
+    """Return the change of norm 1 that raises the loss most."""
     if norm == "linf":
         return np.sign(gradient)
+    if norm == "l1":
+        step = np.zeros_like(gradient)
+        largest = int(np.argmax(np.abs(gradient)))
+        step[largest] = np.sign(gradient[largest])
+        return step
     length = float(np.linalg.norm(gradient))
     return gradient / length if length > 0.0 else gradient
 
@@ -137,16 +167,29 @@ def _steepest(gradient: NDArray[Any], norm: str) -> NDArray[Any]:
 def _projected(delta: NDArray[Any], radius: float, norm: str) -> NDArray[Any]:
     if norm == "linf":
         return np.clip(delta, -radius, radius)
+    if norm == "l1":
+        return _projected_l1(delta, radius)
     length = float(np.linalg.norm(delta))
     return delta * (radius / length) if length > radius else delta
 
 
+def _projected_l1(delta: NDArray[Any], radius: float) -> NDArray[Any]:
+    """Return the nearest point of the l1 ball: all values are lessened by the same amount."""
+    size = np.abs(delta)
+    if size.sum() <= radius:
+        return delta
+    ordered = np.sort(size)[::-1]
+    amounts = (np.cumsum(ordered) - radius) / np.arange(1, size.size + 1)
+    amount = amounts[np.flatnonzero(ordered > amounts)[-1]]
+    return np.asarray(np.sign(delta) * np.maximum(size - amount, 0.0))
+
+
 def _gradient(est: Any) -> Gradient:
     """Return the gradient of the cross-entropy of a base's scores."""
-    if not hasattr(getattr(est, "_draws", None), "law"):
+    if not isinstance(getattr(est, "_draws", None), AdditiveDraws):
         raise TypeError(
-            "est must be a RandomizedSmoothingClassifier with Gaussian or uniform noise. Got "
-            f"{type(est).__name__}."
+            "est must be a RandomizedSmoothingClassifier with Gaussian or uniform noise on all "
+            f"columns. Got {est!r:.200}."
         )
     base = unfrozen(est.estimator_)
     if is_module(base):

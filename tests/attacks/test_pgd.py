@@ -14,7 +14,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from sksmooth import RandomizedSmoothingClassifier
 from sksmooth.attacks import pgd_attack
-from sksmooth.attacks._pgd import _gradient
+from sksmooth.attacks._pgd import _gradient, _projected
 
 from ..evasion._bases import linear, smoothed
 
@@ -27,22 +27,47 @@ def iris():
     return X[order[:120]], y[order[:120]], X[order[120:]], y[order[120:]]
 
 
-@pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_on_a_linear_base_it_is_the_best_attack(norm):
+ORDERS = {"l1": (1, np.inf), "l2": (2, 2), "linf": (np.inf, 1)}  # of a norm and its dual
+
+
+@pytest.mark.parametrize("sigma", [0.01, [0.01, 0.001, 0.02]])
+@pytest.mark.parametrize("norm", ORDERS)
+def test_on_a_linear_base_it_is_the_best_attack(norm, sigma):
     """The nearest point of the other side is at |w x + b| over the dual norm of w."""
     weights, bias = np.array([3.0, -4.0, 1.0]), 0.5
-    model = smoothed(linear(weights, bias), 3, sigma=0.01)
+    noise = "uniform" if norm == "l1" else "gaussian"
+    model = smoothed(linear(weights, bias), 3, sigma=sigma, noise=noise)
     X = np.random.default_rng(0).normal(size=(20, 3))
-    dual = np.linalg.norm(weights, ord=2 if norm == "l2" else 1)
+    order, dual_order = ORDERS[norm]
+    unit = np.array(sigma) if np.ndim(sigma) else 1.0
+    dual = np.linalg.norm(weights * unit, ord=dual_order)
     distance = np.abs(X @ weights + bias) / dual
     y = model.predict(X)
-    order = 2 if norm == "l2" else np.inf
     for share, turned in ((0.9, False), (1.2, True)):
-        radius = share * distance + (0.1 if turned else 0.0)
+        radius = share * distance + (0.1 if turned else 0.0) / (np.min(unit))
         changed = pgd_attack(model, X, y, norm=norm, radius=radius, random_state=0)
-        assert np.all(np.linalg.norm(changed - X, ord=order, axis=1) <= radius * (1 + 1e-12))
+        size = np.linalg.norm((changed - X) / unit, ord=order, axis=1)
+        assert np.all(size <= radius * (1 + 1e-12))
         flipped = model.predict(changed) != y
-        assert np.all(flipped) if turned else not np.any(flipped[distance > 0.2])
+        clear = np.abs(X @ weights + bias) > 1.0
+        assert np.all(flipped) if turned else not np.any(flipped[clear])
+        assert clear.sum() > 10
+
+
+@pytest.mark.parametrize("norm", ORDERS)
+def test_what_is_beyond_the_ball_goes_to_its_nearest_point(norm):
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        delta, radius = rng.normal(size=5), rng.uniform(0.1, 3.0)
+        found = _projected(delta, radius, norm)
+        size = np.linalg.norm(delta, ORDERS[norm][0])
+        assert_allclose(np.linalg.norm(found, ORDERS[norm][0]), min(size, radius))
+        others = rng.normal(size=(200, 5)) * rng.exponential(size=(200, 1)) + found
+        others *= (
+            radius / np.maximum(radius, np.linalg.norm(others, ORDERS[norm][0], axis=1))[:, None]
+        )
+        nearest = np.linalg.norm(delta - others, axis=1).min()
+        assert np.linalg.norm(delta - found) <= nearest + 1e-12
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
@@ -104,14 +129,22 @@ def test_what_makes_no_sense_is_refused():
     model = RandomizedSmoothingClassifier(LogisticRegression(), random_state=0).fit(X, y)
     ok = {"norm": "l2", "radius": 1.0}
     for params, message in (
-        ({"norm": "l1"}, "norm must be"),
+        ({"norm": "l0"}, "norm must be"),
         ({"n_steps": 0}, "n_steps must be"),
         ({"n_draws": 1.5}, "n_draws must be"),
         ({"radius": -1.0}, "radius must be"),
         ({"radius": np.nan}, "radius must be"),
+        ({"radius": "wide"}, "radius must be .* Got 'wide'"),
+        ({"radius": [1.0, 2.0]}, "radius must be .* one for each of 120 inputs"),
+        *(({"step_size": s}, "step_size must be") for s in (np.nan, -1.0, 0.0, "x", np.inf)),
     ):
         with pytest.raises(ValueError, match=message):
             pgd_attack(model, X, y, **{**ok, **params})
+    with pytest.raises(ValueError, match="X must have the 4 features of est. Got 2"):
+        pgd_attack(model, X[:, :2], y, **ok)
+    mixed = RandomizedSmoothingClassifier(LogisticRegression(), discrete=[3], q=0.1)
+    with pytest.raises(TypeError, match="noise on all columns. Got Randomized"):
+        pgd_attack(mixed.fit(X, y), X, y, **ok)
     with pytest.raises(ValueError, match="y must hold labels"):
         pgd_attack(model, X[:1], [7], **ok)
     tree = FrozenEstimator(DecisionTreeClassifier().fit(X, y))
