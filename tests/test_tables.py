@@ -53,3 +53,19 @@ def test_cells_are_computed_once(layout, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         store.get({"a": 3}, lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     assert store.get({"a": 3}, lambda: {"value": 2.0}) == {"value": 2.0}
+
+
+def test_lines_that_were_not_run_are_filled_in(layout, tmp_path):
+    def line(who, sigma, networks, value):
+        setting = {"sigma": sigma, "networks": networks}
+        return layout.Line("one", setting, who, {"acc": value})
+
+    page = layout.Page(tmp_path / "page.md", "Page", "page.py", "size", ["numpy"], "notes", "none")
+    old = [line("paper", "1", "1000", 0.5), line("not run: time", "1", "-", None)]
+    old += [line("paper", "2", "1000", 0.25), line("not run: time", "2", "-", None)]
+    page.write(old)
+    new = [line("paper", "1", "1000", 0.75), line("ours", "1", "40", 0.375)]
+    new += [line("not run: time", "2", "-", None), line("ours", "3", "40", 1.0)]
+    assert layout.fill_in(page.path, new, "not run: time", "networks") == 1
+    assert layout.agrees(page.path)
+    assert layout.read_csv(page.path.with_suffix(".csv")) == [old[0], new[1], *old[2:]]

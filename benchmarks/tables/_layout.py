@@ -126,6 +126,34 @@ class Page(NamedTuple):
         print(f"written: {self.path}, .csv, .png")
 
 
+def fill_in(page: Path, lines: list[Line], not_run: str, apart_from: str) -> int:
+    """Put lines in the place of those that a written page has as not run; returns how many.
+
+    They are of the same table and setting, `apart_from` one entry. Nothing else is changed.
+    """
+
+    def place(line: Line) -> tuple[Any, ...]:
+        return line.table, *(item for item in line.setting.items() if item[0] != apart_from)
+
+    old = read_csv(page.with_suffix(".csv"))
+    found: dict[tuple[Any, ...], list[Line]] = {}
+    for line in lines:
+        if line.who not in (PAPER, not_run):
+            found.setdefault(place(line), []).append(line)
+    new, filled = [], 0
+    for line in old:
+        instead = found.get(place(line)) if line.who == not_run else None
+        filled += instead is not None
+        new += instead or [line]
+    text = page.read_text(encoding="utf-8")
+    if markdown(old) not in text:
+        raise ValueError(f"{page} does not agree with its CSV file.")
+    write_csv(new, page.with_suffix(".csv"))
+    tables = markdown(read_csv(page.with_suffix(".csv")))
+    page.write_text(text.replace(markdown(old), tables), encoding="utf-8")
+    return filled
+
+
 def agrees(page: Path) -> bool:
     """Tell whether the tables of a page are those that its CSV file gives, and no others."""
     tables = markdown(read_csv(page.with_suffix(".csv")))

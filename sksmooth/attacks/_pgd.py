@@ -43,8 +43,8 @@ def pgd_attack(
     steepest direction of the norm, and the change is projected back into the ball.
 
     **It proves nothing**: where it fails, another attack may succeed, unless a certificate says
-    otherwise. A radius that `certify` returned, at its level, no attack can beat in its norm, which is
-    l2 with Gaussian noise and l1 with uniform noise.
+    otherwise. No attack can beat a radius that `certify` returned, at its level, in the norm that
+    this is in: l2 with Gaussian noise, l1 with uniform noise.
 
     Parameters
     ----------
