@@ -56,6 +56,9 @@ def check_parts(record: dict[str, Any]) -> None:
     for name, kind in parts.items():
         if not isinstance(record.get(name, ...), kind):
             raise ValueError(f"record must hold {name!r} as it is written. {_got(record, name)}")
+    for name in ("model_digest", "X_digest"):
+        if not _is_digest(record.get(name)):
+            raise ValueError(f"record must hold {name!r}, a SHA-256 digest. {_got(record, name)}")
     for number, row in enumerate(record["rows"]):
         if not isinstance(row, dict) or not isinstance(row.get("radii"), list):
             raise ValueError(f"record must have a list of radii in row {number}. Got {row!r:.80}.")
@@ -188,6 +191,11 @@ def _wrong_sampling(record: dict[str, Any]) -> Iterator[str]:
         if smoothing or params.get("voting") != "soft":
             yield f"no sampling with voting={params.get('voting')!r}"
         return
+    entropy = seeds["entropy"]
+    if not (entropy and all(_is_whole(word) and 0 <= word < 2**32 for word in entropy)):
+        yield f"entropy={entropy!r:.80} as seeds"
+    if not smoothing and not _is_digest(seeds["member_seeds_digest"]):
+        yield f"member_seeds_digest={seeds['member_seeds_digest']!r:.80}"
     names = ["confidence_level", "n_statements", "two_sided"]
     if not smoothing:
         names += ["bound", "correction"]
@@ -274,6 +282,10 @@ def _are_counts(values: Any, n: int) -> bool:
         and len(values) == n
         and all(_is_whole(v) and v >= 0 for v in values)
     )
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def _is_number(value: Any) -> bool:

@@ -244,6 +244,10 @@ DISAGREEMENTS = {
     "many changes": ("joint", lambda r: r["theorem"].update(n_changes=[0, 1, 10**5])),
     "no charge": ("neighbors", lambda r: r["rows"][0].pop("charge")),
     "charge": ("neighbors", lambda r: r["rows"][0].update(charge=-0.5)),
+    "no entropy": ("cohen", lambda r: r["seeds"].update(entropy=[])),
+    "entropy as text": ("gaussian", lambda r: r["seeds"].update(entropy=["1", "2"])),
+    "no seeds": ("gaussian", lambda r: r["seeds"].pop("member_seeds_digest")),
+    "seeds": ("gaussian", lambda r: r["seeds"].update(member_seeds_digest="0123")),
 }
 
 
@@ -257,6 +261,17 @@ def test_a_record_that_contradicts_itself_is_refused(name):
     assert not found.holds
     assert any(reason.startswith("The record ") for reason in found.reasons)
     assert np.all(found.radii == -1)
+
+
+@pytest.mark.parametrize("name", ["model_digest", "X_digest"])
+@pytest.mark.parametrize("value", [None, "", "A" * 64])
+def test_a_record_without_digests_is_none(name, value):
+    record = {**record_of("ridge"), name: value}
+    with pytest.raises(ValueError, match=f"must hold '{name}', a SHA-256 digest. Got"):
+        verify_record(signed(record))
+    del record[name]
+    with pytest.raises(ValueError, match="It has none."):
+        verify_record(signed(record))
 
 
 def test_a_class_is_told_by_one_number_alone():
