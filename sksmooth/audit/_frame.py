@@ -223,11 +223,9 @@ def _other_parameters(record: dict[str, Any]) -> Iterator[str]:
         yield f"sigma={sigma!r:.80} in the parameters"
         return
     unit = sigma if scalar else 1.0
-    expected = {"sigma": unit, "width": None, "q": params.get("q")}
-    if "fit_intercept" in theorem:
-        expected["fit_intercept"] = params.get("fit_intercept")
+    expected = {"sigma": unit, "q": params.get("q"), "fit_intercept": params.get("fit_intercept")}
     for name, value in expected.items():
-        if name in theorem and name != "width" and theorem[name] != value:
+        if name in theorem and theorem[name] != value:
             yield f"{name}={theorem[name]!r} in the theorem, and {value!r} in the parameters"
     if "width" in theorem and not theorem["width"] <= math.sqrt(12.0) * unit * (1.0 + 1e-12):
         yield f"width={theorem['width']!r} with a standard deviation of {unit!r}"
