@@ -16,7 +16,7 @@ from ..ensemble._members import Member, Recipe, Streams, portable
 from ..ensemble._parallel import one_thread
 from ..smoothing._streams import generator
 from ._loop import PlainLoop, Unit
-from ._nets import is_private, settled, targets_of
+from ._nets import batches_of, is_private, settled, targets_of
 from ._philox import KEY_WORDS
 from ._private import PrivateLoop
 from ._sources import CountedNoise, Kept, Regenerated, counted
@@ -112,7 +112,7 @@ class Block:
         if type(dataset) is not Dataset:
             rows = np.asarray(dataset.indices)
         iterators = (
-            net.get_iterator(dataset, training=True),
+            batches_of(net, dataset),
             None if others is None else net.get_iterator(others, training=False),
         )
         key = feature_stream.generate_state(KEY_WORDS, np.uint32)

@@ -8,38 +8,56 @@ of the steps that were taken, from which epsilon follows.
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
-from opacus.accountants import RDPAccountant
-from opacus.accountants.utils import get_noise_multiplier
 from opacus.data_loader import DPDataLoader
-from opacus.grad_sample import GradSampleHooks
-from opacus.optimizers import DPOptimizer
-from opacus.validators import ModuleValidator
 from sklearn.utils import check_random_state
 from skorch import NeuralNetClassifier
-from skorch.dataset import Dataset
+from skorch.callbacks import PassthroughScoring
+from skorch.dataset import Dataset, get_len, unpack_data
+from skorch.utils import TeeGenerator
+from torch.utils.data import default_collate
 
+from ._accounting import Steps, epsilon_of, noise_for
 from ._nets import check_device, checked_outputs, dtype_of, why_diverged
+from ._opacus import Private, refuse_parts
+from ._rows import (
+    RowGradients,
+    check_criterion,
+    check_rows_apart,
+    losses_of_rows,
+    no_rows,
+    on_device,
+    one_row_of_zeros,
+)
 
-# Of each parameter of a module: what Opacus leaves there.
-_LEFT_ON_PARAMETERS = ("grad_sample", "summed_grad", "_forward_counter", "_current_grad_sample")
+# What the theorem is about: of a class that does these otherwise nothing is known.
+_RESTS_ON = (
+    "fit_loop",
+    "run_single_epoch",
+    "get_iterator",
+    "train_step",
+    "train_step_single",
+    "_step_optimizer",
+    "_zero_grad_optimizer",
+)
 
 
-@dataclass
-class _Private:
-    """What makes training private, while it lasts."""
+class _TrainLoss(PassthroughScoring):
+    """The mean loss of an epoch's rows; 0 where there were none, as in small Poisson batches."""
 
-    hooks: GradSampleHooks
-    steps: DPOptimizer
+    def get_avg_score(self, history):
+        if not any(history[-1, "batches", :, "train_batch_size"]):
+            return 0.0
+        return super().get_avg_score(history)
 
 
 class DPNeuralNetClassifier(NeuralNetClassifier):
@@ -57,26 +75,29 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
     ----------
     module : torch.nn.Module class or instance
         The network; its outputs are unnormalised log probabilities with the default criterion.
+        An instance is copied, and stays untrained.
     *args : tuple
         As in skorch's `NeuralNetClassifier`.
     noise_multiplier : float, at least 0, default=1.0
         Standard deviation of the noise, in units of `max_grad_norm`.
     max_grad_norm : float, above 0, default=1.0
         Largest l2 norm of a row's gradient.
-    target_epsilon : float, above 0, default=None
+    target_epsilon : float, above 0 and below 1e6, default=None
         If given, `noise_multiplier` is ignored, and chosen so that training for `max_epochs` spends
-        this epsilon.
+        this epsilon; each `partial_fit` spends it anew.
     delta : float in (0, 1), default=None
-        The delta of `epsilon_`. None is a tenth of one over the number of rows trained on.
+        The delta of `epsilon_`. None is a tenth of one over the number of rows trained on, the
+        largest where there were several.
     poisson_sampling : bool, default=True
         Whether each batch holds each row with the same probability, as the privacy accounting
         assumes; batches then differ in size. If False they are those of skorch, and `epsilon_` is
-        infinite: nothing is claimed.
+        infinite from then on: nothing is claimed.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights, the batches and the noise. None draws from torch's global
         generator.
     criterion : torch.nn.Module class or instance, default=torch.nn.CrossEntropyLoss
-        The loss of a batch: a mean over its rows.
+        The loss of a batch: a mean over its rows, without parameters. A row's loss is that of the
+        row alone, and the weight of its class multiplies it.
     train_split : callable, default=None
         As in skorch; None trains on every row.
     **kwargs : dict
@@ -85,13 +106,27 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
     Attributes
     ----------
     epsilon_ : float
-        What all training since `initialize` has spent, by Renyi accounting.
+        What all steps since `initialize` have spent, by Renyi accounting, those of an interrupted
+        or failed training among them.
     delta_ : float
         The delta of it.
     noise_multiplier_ : float
         The one used.
     classes_ : ndarray of shape (n_classes,)
         The classes, sorted.
+
+    Notes
+    -----
+    `epsilon_` is about the weights, and about training sets that differ by one row: no row takes
+    part in the gradient of another, which is checked at the first batch. Rows whose gradients are
+    not finite take no part at all. Callbacks are given gradients when these are clipped and noisy.
+
+    It is not about `history` and callbacks, which hold losses as they are, nor about what is chosen
+    by looking at the rows: the epoch at which training is stopped or that a checkpoint finds best,
+    a split by label, or the winner of a search. The number of rows, the classes (give `classes`)
+    and weights that the module comes with or that are loaded are taken to be public. Whoever knows
+    `random_state`, which the net keeps, can draw the noise again: use None for a net that is given
+    away, and never one integer for two sets of rows.
 
     References
     ----------
@@ -149,9 +184,43 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         check_device(self)
         with self._own_stream():
             super().initialize()
-        self._refuse_layers()
+        self._check_parts()
         self.spent_ = []
         return self
+
+    def initialize_module(self):
+        """Make the module, or copy the one that was given.
+
+        Were that trained itself, the next fit and every clone would start from what it has learned,
+        and know nothing of what that has spent.
+
+        Returns
+        -------
+        self : object
+            The net.
+        """
+        super().initialize_module()
+        self.module_: Any = copy.deepcopy(self.module_)
+        return self
+
+    def initialize_criterion(self):
+        """Make the criterion, or copy the one that was given.
+
+        Returns
+        -------
+        self : object
+            The net.
+        """
+        super().initialize_criterion()
+        self.criterion_: Any = copy.deepcopy(self.criterion_)
+        return self
+
+    @property
+    def _default_callbacks(self):
+        return [
+            (name, _TrainLoss(name="train_loss", on_train=True) if name == "train_loss" else given)
+            for name, given in super()._default_callbacks
+        ]
 
     def fit(self, X, y, **fit_params):
         """Initialise the module and train it.
@@ -163,7 +232,7 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         y : array-like of shape (n_samples,)
             Labels of any type.
         **fit_params : dict
-            As in skorch.
+            None are allowed: skorch gives them to the module whole, and not a batch's rows alone.
 
         Returns
         -------
@@ -197,18 +266,27 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         epochs : int, default=None
             Number of epochs; None is `max_epochs`.
         **fit_params : dict
-            As in skorch.
+            None are allowed.
 
         Returns
         -------
         self : object
             The net.
         """
+        self._check_parameters()
+        self._check_parts()
+        more = sorted(fit_params.keys() - {"_routing_method"})
+        if more:
+            raise ValueError(
+                f"fit takes X and y alone: what skorch gives the module besides has no part in a "
+                f"row's loss. Got {', '.join(more)}."
+            )
         X = self._numbers(X)
         y = np.asarray(y)
         self.check_data(X, y)
         targets = self._targets(y)
         self._check_against(X)
+        self._expects_batches = True
         try:
             with warnings.catch_warnings():
                 # Of the hooks on the first layer, whose inputs need no gradient.
@@ -217,11 +295,10 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         finally:
             self._end_privacy()
             self.classes_inferred_ = np.unique(y)
+            self._set_training(False)  # as after a prediction, which must not change the net
         reason = why_diverged(self)
         if reason is not None:
             raise RuntimeError(reason)
-        self._account()
-        self._set_training(False)  # as after a prediction, which must not change the net
         return self
 
     def _targets(self, y: np.ndarray) -> np.ndarray:
@@ -279,14 +356,35 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         torch.utils.data.DataLoader
             The batches.
         """
-        loader = super().get_iterator(dataset, training=training)
-        if not training:
-            return loader
+        if not training or not self._expects_batches:
+            return super().get_iterator(dataset, training=training)
+        del self._expects_batches  # others, as of `forward`, are none that are trained on
+        return self._private_batches(dataset)
+
+    def _private_batches(self, dataset: Any) -> Any:
+        """Return the batches to train on, and note all that accounting takes."""
+        loader = super().get_iterator(dataset, training=True)
         n_rows, n_steps = len(dataset), len(loader)
+        if n_steps == 0:
+            raise ValueError(
+                f"iterator_train__drop_last=True leaves no batch to train on: {n_rows} rows are "
+                f"fewer than the {loader.batch_size} of a batch. Use a smaller batch_size."
+            )
         self._rate, self._n_rows = 1.0 / n_steps, n_rows
-        self._expected_batch_size = int(n_rows * self._rate)
-        self.noise_multiplier_ = self._chosen_noise_multiplier()
-        return DPDataLoader.from_data_loader(loader) if self.poisson_sampling else loader
+        self._expected_batch_size = n_rows // n_steps
+        self.noise_multiplier_ = self._chosen_noise_multiplier(n_steps)
+        self._check_noise()
+        if not self.poisson_sampling:
+            return loader
+        if loader.collate_fn is not default_collate:
+            raise ValueError(
+                "iterator_train__collate_fn is given the rows of a batch together, so that their "
+                "gradients need not be their own. Leave it out, or use poisson_sampling=False, "
+                "for which nothing is claimed."
+            )
+        batches = DPDataLoader.from_data_loader(loader)
+        batches.collate_fn([dataset[0]])  # from then on it knows what an empty batch looks like
+        return batches
 
     def train_step(self, batch, **fit_params):
         """Take one private step on a batch, as skorch calls it.
@@ -296,79 +394,140 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         batch : tuple of Tensor
             Inputs and the numbers of their outputs.
         **fit_params : dict
-            As in skorch.
+            None are allowed.
 
         Returns
         -------
         dict
             The loss and the outputs of the step.
         """
+        if self._private is not None and not self._private.is_of(self):
+            self._end_privacy()  # a callback has frozen layers, or has thawed some
         if self._private is None:
-            self._begin_privacy()
-        return super().train_step(batch, **fit_params)
+            self._private = Private(self)
+            self._note_steps(0)
+        # Before anything is done with the rows: whatever interrupts the step, it is paid for.
+        *before, now = self.spent_
+        self.spent_ = [*before, now._replace(n_steps=now.n_steps + 1)]
+        self._zero_grad_optimizer()
+        X, _ = unpack_data(batch)
+        n_rows = get_len(X)
+        step = self.train_step_single(batch) if n_rows else self._step_on_nothing(X)
+        self._private.gather(n_rows)
+        # skorch would show gradients as they are: what callbacks make of these has to be private.
+        self._private.steps.attach_step_hook(
+            lambda steps: self.notify(
+                "on_grad_computed",
+                named_parameters=TeeGenerator(self.get_all_learnable_params()),
+                batch=batch,
+                training=True,
+            )
+        )
+        self._step_optimizer(None)
+        return step
+
+    def train_step_single(self, batch, **fit_params):
+        """Find the gradients of a batch's rows, as skorch calls it.
+
+        Parameters
+        ----------
+        batch : tuple of Tensor
+            Inputs and the numbers of their outputs.
+        **fit_params : dict
+            None are allowed.
+
+        Returns
+        -------
+        dict
+            The loss and the outputs of the step.
+        """
+        self._set_training(True)
+        X, y = unpack_data(batch)
+        private, wanted = self._private, None
+        check = not private.checked and len(y) > 1
+        if check:
+            with private.resting():
+                check_rows_apart(self, on_device(X, self.device))
+        outputs = self.infer(X)
+        losses = losses_of_rows(self, outputs, y, X)
+        if check:
+            with private.resting():
+                wanted = RowGradients(losses, private.trained)
+        loss = losses.mean()
+        loss.backward()
+        if wanted is not None:
+            private.gather(len(y))
+            wanted.check()
+            private.checked = True
+        return {"loss": loss, "y_pred": outputs}
+
+    def _step_on_nothing(self, X: Any) -> dict[str, Any]:
+        """Return what a step on an empty batch returns: noise alone is added."""
+        self._set_training(False)
+        with self._private.resting(), torch.no_grad():
+            outputs = no_rows(self.infer(one_row_of_zeros(X)))
+        return {"loss": torch.zeros(()), "y_pred": outputs}
 
     def _zero_grad_optimizer(self, set_to_none=None):
-        self._private.steps.zero_grad(set_to_none=bool(set_to_none))
+        self._private.clear()
 
     def _step_optimizer(self, step_fn):
-        self._private.steps.step(step_fn)
-        self._n_steps += 1
+        self._private.steps.step()
 
     # --- privacy ----------------------------------------------------------------------------------
 
     _private: Any = None
     _stream: Any = None
+    _expects_batches = False
 
-    def _begin_privacy(self) -> None:
-        hooks = GradSampleHooks(self.module_, batch_first=True, loss_reduction="mean")
-        if self.poisson_sampling:
-            hooks.forbid_grad_accumulation()
-        steps = DPOptimizer(
-            self.optimizer_,
-            noise_multiplier=self.noise_multiplier_,
-            max_grad_norm=self.max_grad_norm,
-            expected_batch_size=self._expected_batch_size,
-        )
-        self._private, self._n_steps = _Private(hooks, steps), 0
+    @property
+    def epsilon_(self):
+        """What all steps since `initialize` have spent."""
+        delta = self.delta_
+        own = vars(self).keys() & set(_RESTS_ON)
+        base = DPNeuralNetClassifier
+        if own or any(getattr(type(self), name) is not getattr(base, name) for name in _RESTS_ON):
+            return math.inf  # a class with steps of its own
+        return epsilon_of(self.spent_, delta)
+
+    @property
+    def delta_(self):
+        """The delta of `epsilon_`."""
+        if not getattr(self, "spent_", None):
+            raise AttributeError(f"{type(self).__name__} has not been trained.")
+        n_rows = max(steps.n_rows for steps in self.spent_)
+        return 0.1 / n_rows if self.delta is None else float(self.delta)
 
     def _end_privacy(self) -> None:
-        if self._private is None:
-            return
-        self._private.hooks.cleanup()
-        for parameter in self.module_.parameters():
-            for name in _LEFT_ON_PARAMETERS:
-                vars(parameter).pop(name, None)
-        self._note_steps(self._n_steps)
-        del self._private, self._n_steps
+        if "_expects_batches" in vars(self):  # training did not come so far
+            del self._expects_batches
+        if self._private is not None:
+            private = self._private
+            del self._private
+            private.end()
 
     def _note_steps(self, n_steps: int) -> None:
-        """Count steps that were taken, whoever took them."""
-        self.spent_ = [*self.spent_, (self.noise_multiplier_, self._rate, n_steps)]
+        """Note steps that were taken, whoever took them."""
+        noise, poisson = self.noise_multiplier_, bool(self.poisson_sampling)
+        self.spent_ = [*self.spent_, Steps(noise, self._rate, self._n_rows, poisson, n_steps)]
 
-    def _chosen_noise_multiplier(self) -> float:
+    def _chosen_noise_multiplier(self, n_steps: int) -> float:
         if self.target_epsilon is None:
             return float(self.noise_multiplier)
-        return float(
-            get_noise_multiplier(
-                target_epsilon=self.target_epsilon,
-                target_delta=self._delta(),
-                sample_rate=self._rate,
-                epochs=self.max_epochs,
+        delta = 0.1 / self._n_rows if self.delta is None else float(self.delta)
+        all_steps = max(1, self.max_epochs * n_steps)
+        return noise_for(float(self.target_epsilon), delta, self._rate, all_steps)
+
+    def _check_noise(self) -> None:
+        """Refuse noise that the module's numbers cannot hold."""
+        limits = torch.finfo(dtype_of(self.module_))
+        std = self.noise_multiplier_ * float(self.max_grad_norm)
+        if self.noise_multiplier_ > 0.0 and not limits.tiny <= std <= limits.max:
+            raise ValueError(
+                f"noise_multiplier * max_grad_norm must be from {limits.tiny:.2g} to "
+                f"{limits.max:.2g}, which {limits.dtype} can hold. Got {self.noise_multiplier_:g} "
+                f"* {self.max_grad_norm:g}."
             )
-        )
-
-    def _delta(self) -> float:
-        return 0.1 / self._n_rows if self.delta is None else float(self.delta)
-
-    def _account(self) -> None:
-        """Work out what was spent."""
-        self.delta_ = self._delta()
-        if not self.poisson_sampling or any(noise == 0.0 for noise, _, _ in self.spent_):
-            self.epsilon_ = math.inf
-            return
-        accountant = RDPAccountant()
-        accountant.history = list(self.spent_)
-        self.epsilon_ = float(accountant.get_epsilon(delta=self.delta_))
 
     # --- randomness -------------------------------------------------------------------------------
 
@@ -401,14 +560,14 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         for name, least, most in [
             ("noise_multiplier", 0.0, math.inf),
             ("max_grad_norm", None, math.inf),
-            ("target_epsilon", None, math.inf),
+            ("target_epsilon", None, 1e6),
             ("delta", None, 1.0),
         ]:
             value = getattr(self, name)
             if value is None and name in ("target_epsilon", "delta"):
                 continue
-            number = isinstance(value, Real) and not isinstance(value, bool)
-            if not number or not (value > 0.0 or value == least) or not value < most:
+            number = _as_float(value)
+            if not (number > 0.0 or number == least) or not number < most:
                 low = "at least 0" if least == 0.0 else "above 0"
                 high = "finite" if most == math.inf else f"below {most:g}"
                 raise ValueError(f"{name} must be a number {low} and {high}. Got {value!r}.")
@@ -417,19 +576,16 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
                 f"poisson_sampling must be True or False. Got {self.poisson_sampling!r}."
             )
 
-    def _refuse_layers(self) -> None:
-        refused = []
-        for name, layer in self.module_.named_modules():
-            if not list(layer.children()):
-                refused += [
-                    f"{name or 'the module'} ({type(layer).__name__}): {str(why).splitlines()[0]}"
-                    for why in ModuleValidator.validate(layer, strict=False)
-                ]
-        if refused:
-            raise ValueError(
-                "Opacus cannot train these layers with a gradient for each row: "
-                f"{'; '.join(refused)}"
-            )
+    def _check_parts(self) -> None:
+        check_criterion(self.criterion_)
+        refuse_parts(self)
+
+    def _check_rows(self, X: np.ndarray) -> None:
+        """Refuse modules that let these few rows depend on one another."""
+        before = self.module_.training
+        self._set_training(True)
+        check_rows_apart(self, torch.from_numpy(X).to(self.device))
+        self._set_training(before)
 
     def _check_against(self, X: Any) -> None:
         if isinstance(X, np.ndarray):
@@ -445,3 +601,13 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         if isinstance(X, (Dataset, torch.utils.data.Dataset, dict, tuple)) or torch.is_tensor(X):
             return X
         return np.asarray(X, dtype=str(dtype_of(self.module_)).removeprefix("torch."))
+
+
+def _as_float(value: Any) -> float:
+    """Return a number as one; nan for what is none, and inf for what no float can hold."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

@@ -39,6 +39,8 @@ def check_net(net: Any, X: Any, classes: np.ndarray) -> str:
     if X is None:
         return name
     n_outputs = checked_outputs(net, np.array(X, dtype=name))
+    if is_private(net):
+        net._check_rows(np.array(X, dtype=name))
     takes_numbers = type(net).predict is NeuralNetClassifier.predict
     whole = classes.dtype.kind in "iu" and classes.min() >= 0 and classes.max() < n_outputs
     if takes_numbers and not whole:
@@ -110,15 +112,26 @@ def settled(net: Any) -> None:
 
 
 def why_diverged(net: Any) -> str | None:
+    """Return what tells that training has failed, or None.
+
+    In private training rows without a finite gradient are left out, so that it is seen by the loss.
+    """
     wrong = [n for n, p in net.module_.named_parameters() if not bool(torch.isfinite(p).all())]
-    if not wrong:
+    losses = [float(np.sum(_losses(row))) for row in net.history]
+    lost = bool(losses) and not np.isfinite(losses[-1]) and isinstance(net, _private_kind())
+    if not wrong and not lost:
         return None
-    epoch = next(
-        (row["epoch"] for row in net.history if not np.isfinite(row.get("train_loss", 0.0))),
-        None,
-    )
-    when = "" if epoch is None else f"; its loss was no finite number from epoch {epoch} on"
-    return f"Training diverged: {wrong[0]} is not finite{when}."
+    epoch = next((k + 1 for k, loss in enumerate(losses) if not np.isfinite(loss)), None)
+    since = "" if epoch is None else f"its loss was no finite number from epoch {epoch} on"
+    what = [f"{wrong[0]} is not finite"] if wrong else []
+    return f"Training diverged: {'; '.join([*what, *filter(None, [since])])}."
+
+
+def _losses(row: dict[str, Any]) -> list[float]:
+    """Return the losses of an epoch; without skorch's own callbacks they are those of batches."""
+    if "train_loss" in row:
+        return [row["train_loss"]]
+    return [batch["train_loss"] for batch in row["batches"] if "train_loss" in batch]
 
 
 def labels_of(learner: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -141,14 +154,26 @@ def labels_of(learner: Any, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def is_private(net: Any) -> bool:
     """Tell whether a net is trained by differentially private SGD."""
+    return type(net) in _private_kind()
+
+
+def _private_kind() -> tuple[type, ...]:
+    """Return the class of such nets, if it is in use."""
     module = sys.modules.get("sksmooth.neural_network._dp_sgd")
-    return module is not None and type(net) is module.DPNeuralNetClassifier
+    return () if module is None else (module.DPNeuralNetClassifier,)
 
 
 def targets_of(net: Any, y: np.ndarray) -> np.ndarray:
     """Return the numbers of the outputs that stand for these labels."""
     targets: np.ndarray = net._targets(y) if is_private(net) else y
     return targets
+
+
+def batches_of(net: Any, dataset: Any) -> Any:
+    """Return the batches that a net is trained on."""
+    if is_private(net):
+        return net._private_batches(dataset)
+    return net.get_iterator(dataset, training=True)
 
 
 def to_cpu(net: Any) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch.func import functional_call, grad_and_value, vmap
 
 from ._dropout import Dropouts
+from ._rows import loss_of_row
 from ._stacked import Stack, StackedLoop
 
 # What Opacus adds to a norm before it divides by it.
@@ -68,9 +69,12 @@ class PrivateLoop(StackedLoop):
     ) -> None:
         norms = [gradients[name].flatten(2).norm(2, dim=-1) for name in self.names]
         norm = torch.stack(norms, dim=2).norm(2, dim=2)
+        # Rows that are no member's may hold anything, and those without a finite gradient would be
+        # seen through any noise: 0 times them will not do.
+        own = own & torch.isfinite(norm)
         factor = (self.units[0].net.max_grad_norm / (norm + _TINY)).clamp(max=1.0)
+        factor = torch.where(own, factor, 0.0)
         for name, gradient in gradients.items():
-            # Rows that are no member's may hold anything, so 0 times it will not do.
             gradient = torch.where(own.reshape(*own.shape, *[1] * (gradient.ndim - 2)), gradient, 0)
             sums[name] += torch.einsum("ki,ki...->k...", factor, gradient)
 
@@ -92,7 +96,6 @@ class PrivateLoop(StackedLoop):
         super().run()
         for unit in self.units:
             unit.net._note_steps(self.n_steps)
-            unit.net._account()
 
 
 def row_gradients(stack: Stack, dropouts: Dropouts) -> Callable[..., Any]:
@@ -103,7 +106,7 @@ def row_gradients(stack: Stack, dropouts: Dropouts) -> Callable[..., Any]:
         masks = {name: mask[None] for name, mask in masks.items()}
         values = {**shared, **stacked, **trained, **masks}
         outputs = functional_call(module, values, (x[None],))
-        return net.get_loss(outputs, y[None], X=x[None], training=True)
+        return loss_of_row(net, outputs, y[None], x[None])
 
     of_rows = vmap(grad_and_value(loss), in_dims=(None, None, 0, 0, 0), randomness="error")
     return vmap(of_rows, randomness="error")

@@ -120,4 +120,9 @@ class StackedLoop(Loop):
             self.dropouts.draw(size, self.block.dtype, unit.dropout)
             for size, unit in zip(sizes.tolist(), self.units, strict=True)
         ]
-        return {name: pad_sequence([masks[name] for masks in drawn], True) for name in drawn[0]}
+        padded = {}
+        for name in drawn[0]:
+            mask = pad_sequence([masks[name] for masks in drawn], True)
+            # Where all batches are empty, there is still a row, which is nobody's.
+            padded[name] = mask if mask.shape[1] else mask.new_zeros(len(mask), 1, *mask.shape[2:])
+        return padded

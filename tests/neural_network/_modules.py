@@ -101,3 +101,38 @@ class Wild(nn.Module):
             x = -x
         x = self.layer(x)
         return x.sum(dim=1) if self.flat else x
+
+
+class Coupled(nn.Module):
+    """A criterion in which the rows of a batch have to do with one another."""
+
+    def forward(self, outputs, y):
+        losses = nn.functional.cross_entropy(outputs, y, reduction="none")
+        return (losses * (1.0 + y)).sum() / (1.0 + y).sum() + outputs.mean() ** 2
+
+
+class Branched(nn.Module):
+    """Layers that are not used, or whose outputs are not, in some passes or in all."""
+
+    def __init__(self, dtype=torch.float32, calls="sometimes"):
+        super().__init__()
+        self.first, self.second, self.never = (nn.Linear(6, 3, dtype=dtype) for _ in range(3))
+        self.calls = calls
+
+    def forward(self, x):
+        outputs = self.first(x)
+        if self.calls == "always":
+            self.never(x)
+        return outputs + self.second(x) if self.calls == "both" else outputs
+
+
+class Kinked(nn.Module):
+    """Its loss is finite, its gradient is not, where the first feature is far above 0."""
+
+    def __init__(self, dtype=torch.float32):
+        super().__init__()
+        self.layer = nn.Linear(6, 3, dtype=dtype)
+
+    def forward(self, x):
+        far = (x[:, :1] > 500.0).to(x.dtype)
+        return (self.layer(x) * (1.0 - far)).abs().sqrt()
