@@ -117,15 +117,17 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
 
     Notes
     -----
-    `epsilon_` is about the weights, and about training sets that differ by one row: no row takes
-    part in the gradient of another, which is checked at the first batch. Rows whose gradients are
-    not finite take no part at all. Callbacks are given gradients when these are clipped and noisy.
+    `epsilon_` is about the weights, and about training sets of which one has a row more than the
+    other: no row takes part in the gradient of another, which is checked at the first batch. Rows
+    whose gradients are not finite take no part at all. Callbacks are given gradients when these are
+    clipped and noisy.
 
     It is not about `history` and callbacks, which hold losses as they are, nor about what is chosen
     by looking at the rows: the epoch at which training is stopped or that a checkpoint finds best,
-    a split by label, or the winner of a search. The number of rows, the classes (give `classes`)
-    and weights that the module comes with or that are loaded are taken to be public. Whoever knows
-    `random_state`, which the net keeps, can draw the noise again: use None for a net that is given
+    a learning rate that follows the loss, a split by label, or the winner of a search. The number
+    of rows, the classes (give `classes`) and weights that the module comes with or that are loaded
+    are taken to be public. Noise is from torch's generator, which is no cryptographic one. Whoever
+    knows `random_state`, which the net keeps, can draw it again: use None for a net that is given
     away, and never one integer for two sets of rows.
 
     References
@@ -367,8 +369,8 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         n_rows, n_steps = len(dataset), len(loader)
         if n_steps == 0:
             raise ValueError(
-                f"iterator_train__drop_last=True leaves no batch to train on: {n_rows} rows are "
-                f"fewer than the {loader.batch_size} of a batch. Use a smaller batch_size."
+                f"X must have rows for a batch to train on. Got {n_rows} rows, with "
+                f"batch_size={loader.batch_size} and iterator_train__drop_last={loader.drop_last}."
             )
         self._rate, self._n_rows = 1.0 / n_steps, n_rows
         self._expected_batch_size = n_rows // n_steps
@@ -444,7 +446,7 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         self._set_training(True)
         X, y = unpack_data(batch)
         private, wanted = self._private, None
-        check = not private.checked and len(y) > 1
+        check = not private.checked
         if check:
             with private.resting():
                 check_rows_apart(self, on_device(X, self.device))
@@ -458,7 +460,7 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         if wanted is not None:
             private.gather(len(y))
             wanted.check()
-            private.checked = True
+            private.checked = len(y) > 1  # of one row there is not all to see
         return {"loss": loss, "y_pred": outputs}
 
     def _step_on_nothing(self, X: Any) -> dict[str, Any]:
@@ -495,6 +497,7 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         """The delta of `epsilon_`."""
         if not getattr(self, "spent_", None):
             raise AttributeError(f"{type(self).__name__} has not been trained.")
+        self._check_parameters("delta")
         n_rows = max(steps.n_rows for steps in self.spent_)
         return 0.1 / n_rows if self.delta is None else float(self.delta)
 
@@ -556,7 +559,7 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
 
     # --- what is refused --------------------------------------------------------------------------
 
-    def _check_parameters(self) -> None:
+    def _check_parameters(self, *only: str) -> None:
         for name, least, most in [
             ("noise_multiplier", 0.0, math.inf),
             ("max_grad_norm", None, math.inf),
@@ -565,6 +568,8 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         ]:
             value = getattr(self, name)
             if value is None and name in ("target_epsilon", "delta"):
+                continue
+            if only and name not in only:
                 continue
             number = _as_float(value)
             if not (number > 0.0 or number == least) or not number < most:

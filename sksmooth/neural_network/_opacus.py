@@ -121,7 +121,7 @@ class ClippingOptimizer(DPOptimizer):
                 torch.where(finite.reshape(-1, *[1] * (g.ndim - 1)), g, 0.0) for g in gradients
             ]
         for p, gradient in zip(self.params, gradients, strict=True):
-            p.summed_grad = torch.einsum("i,i...", factor, gradient)
+            p.summed_grad = torch.einsum("i,i...", factor.to(gradient.dtype), gradient)
 
 
 def trained(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

@@ -76,7 +76,7 @@ class PrivateLoop(StackedLoop):
         factor = torch.where(own, factor, 0.0)
         for name, gradient in gradients.items():
             gradient = torch.where(own.reshape(*own.shape, *[1] * (gradient.ndim - 2)), gradient, 0)
-            sums[name] += torch.einsum("ki,ki...->k...", factor, gradient)
+            sums[name] += torch.einsum("ki,ki...->k...", factor.to(gradient.dtype), gradient)
 
     def _noisy(self, sums: dict[str, torch.Tensor]) -> None:
         net = self.units[0].net

@@ -83,8 +83,6 @@ def check_rows_apart(net: Any, X: Any) -> None:
     are replaced by it, and no buffer may take up what it sees.
     """
     n_rows = len(_tensors(X)[0])
-    if n_rows < 2:
-        return
     name, buffers = type(net.module_).__name__, dict(net.module_.named_buffers())
     before = {key: value.clone() for key, value in buffers.items()}
     outputs = _outputs(net, X)
@@ -101,7 +99,7 @@ def check_rows_apart(net: Any, X: Any) -> None:
         _check_length(net, tensor, n_rows)
     if not all(map(_alike, outputs, _outputs(net, X))):
         return  # draws of its own that we cannot repeat: nothing can be told from values
-    for row in (0, n_rows - 1):
+    for row in (0, n_rows - 1) if n_rows > 1 else ():
         same = [row] * n_rows
         alone = _outputs(net, _taken(X, same))
         if not all(_alike(a[row], b[row]) for a, b in zip(outputs, alone, strict=True)):

@@ -136,3 +136,16 @@ class Kinked(nn.Module):
     def forward(self, x):
         far = (x[:, :1] > 500.0).to(x.dtype)
         return (self.layer(x) * (1.0 - far)).abs().sqrt()
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self, dtype=torch.float32):
+        super().__init__()
+        self.first, self.second = (nn.Linear(6, 6, dtype=dtype) for _ in range(2))
+        self.second.weight = self.first.weight
+        self.last = nn.Linear(6, 3, dtype=dtype)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.second(torch.tanh(self.first(x)))))

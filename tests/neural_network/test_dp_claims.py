@@ -122,6 +122,8 @@ def test_parameters_and_rows_may_change_between_trainings():
     assert net.epsilon_ == spent_by(*history)
     net.set_params(delta=1e-6)
     assert (net.delta_, net.epsilon_) == (1e-6, spent_by(*history, delta=1e-6))
+    with pytest.raises(ValueError, match="delta must be a number above 0 and below 1. Got 2.0"):
+        _ = net.set_params(delta=2.0).epsilon_
     net.set_params(noise_multiplier=-1.0)
     with pytest.raises(ValueError, match="noise_multiplier must be"):
         net.partial_fit(X, Y)
@@ -290,6 +292,16 @@ def test_rows_that_cannot_be_told_apart_are_refused(how):
             RABEnsembleClassifier(net, n_estimators=2).fit(X, Y)
 
 
+def test_a_first_batch_of_one_row_leaves_no_trace_in_buffers():
+    module = nn.Sequential(
+        nn.Unflatten(1, (1, 2, 3)), nn.BatchNorm2d(1, affine=False), nn.Flatten(), nn.Linear(6, 3)
+    )
+    net = private(module, poisson_sampling=False, batch_size=1)
+    with pytest.raises(ValueError, match="changes its buffer 1.running_mean"):
+        net.fit(X, Y)
+    assert float(net.module_[1].running_mean) == 0.0
+
+
 class Penalised(DPNeuralNetClassifier):
     def get_loss(self, y_pred, y_true, *args, **kwargs):
         loss = super().get_loss(y_pred, y_true, *args, **kwargs)
@@ -409,7 +421,10 @@ class Trained(nn.CrossEntropyLoss):
         ({"optimizer": torch.optim.LBFGS}, "optimizer must take a step.*LBFGS"),
         ({"module__dtype": torch.bfloat16}, "dtype float32 or float64.*bfloat16"),
         ({"iterator_train__collate_fn": list}, "iterator_train__collate_fn.*poisson_sampling"),
-        ({"iterator_train__drop_last": True, "batch_size": 64}, "drop_last=True.*50 rows.* 64"),
+        (
+            {"iterator_train__drop_last": True, "batch_size": 64},
+            "Got 50 rows.*=64.*drop_last=True",
+        ),
         ({"noise_multiplier": 1e39}, r"noise_multiplier \* max_grad_norm must be from 1.2e-38"),
         ({"noise_multiplier": 1e-200}, r"noise_multiplier \* max_grad_norm must be from.*1e-200"),
         ({"max_grad_norm": 1e-60}, r"noise_multiplier \* max_grad_norm must be.*1 \* 1e-60"),

@@ -20,7 +20,7 @@ from sksmooth import RABEnsembleClassifier
 from sksmooth.ensemble._digest import digest
 from sksmooth.neural_network import DPNeuralNetClassifier
 
-from ._modules import Branched, Coupled, Kinked, MnistConvolutional, Perceptron, Residual
+from ._modules import Branched, Coupled, Kinked, MnistConvolutional, Perceptron, Residual, Tied
 from .test_stacked import data, largest_difference, recipe_of, trained_alone
 
 
@@ -220,6 +220,7 @@ MEMBERS = {
     "label smoothing": {"criterion__label_smoothing": 0.2, "criterion__reduction": "mean"},
     "own criterion": {"criterion": Coupled},
     "unused parameters": {"module": Branched},
+    "shared parameters": {"module": Tied},
     "rows without a gradient": {"module": Kinked, "max_grad_norm": 0.1},
     "Adam": {"optimizer": torch.optim.Adam, "lr": 0.01},
     "split": {"train_split": DPNeuralNetClassifier.__mro__[1](Perceptron).train_split},
