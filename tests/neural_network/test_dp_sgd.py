@@ -192,10 +192,11 @@ def test_what_is_refused(params, message):
         private(**params).fit(X, y)
 
 
-def test_a_net_that_diverges_is_an_error():
+@pytest.mark.parametrize("callbacks", [None, "disable"])
+def test_a_net_that_diverges_is_an_error(callbacks):
     X, y = data()
-    with pytest.raises(RuntimeError, match="Training diverged"):
-        private(lr=1e30).fit(X, y)
+    with pytest.raises(RuntimeError, match="Training diverged: its loss.*from epoch 1 on"):
+        private(lr=1e30, callbacks=callbacks).fit(X, y)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
