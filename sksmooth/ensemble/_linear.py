@@ -107,6 +107,9 @@ def _is_linear(learner: Any, n_features: int, classes: np.ndarray) -> bool:
         for name in ("predict", "decision_function")
     ):
         return False
+    names = ("coef_", "intercept_", "classes_", "n_features_in_")
+    if not all(hasattr(learner, name) for name in names):
+        return False  # a class of its user: its own `predict` tells what it lacks
     coef, intercept = learner.coef_, np.asarray(learner.intercept_)
     own = np.asarray(learner.classes_)
     n_scores = 1 if own.size == 2 else own.size

@@ -149,3 +149,21 @@ def test_what_overflows_is_left_to_predict():
     with pytest.raises(ValueError, match="NaN"):
         model.predict(np.where(np.arange(5) == 2, np.nan, X))
     assert model.predict(1e200 * X).shape == (60,)
+
+
+class Bare(LogisticRegression):
+    """A classifier of its user, that does not keep how many features it saw."""
+
+    def fit(self, X, y):
+        super().fit(X, y)
+        del self.n_features_in_
+        return self
+
+
+def test_learners_that_do_not_say_how_many_features_they_saw(monkeypatch):
+    X, y = data()
+    model, plain = fitted(Bare(), X, y), fitted(LogisticRegression(), X, y)
+    counts = model.collect_votes(X).data
+    np.testing.assert_array_equal(counts, one_by_one(model, X, monkeypatch))
+    assert (counts.sum(axis=(0, 2)) == 30).all()
+    assert (model.predict(X) == plain.predict(X)).mean() > 0.9
