@@ -87,6 +87,9 @@ def _reseed(words: np.ndarray) -> None:
     random.seed(number)
     if "torch" in sys.modules:
         # Not torch.manual_seed, which asks for every kind of device, a third of a millisecond.
+        # On a CPU torch takes the lowest 32 bits. So of 10,000 members two share them with a chance
+        # of 1%: as independent draws from so many seeds do, and as votes of independent members
+        # must. Seeds that are made to differ would not be independent. Noise has other generators.
         torch = sys.modules["torch"]
         torch.default_generator.manual_seed(number % 2**63)
         if torch.version.cuda is not None:
