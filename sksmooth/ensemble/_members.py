@@ -24,7 +24,7 @@ from ..smoothing import CategoricalNoise
 from ..smoothing._streams import generator
 from ._digest import digest
 from ._features import Sized
-from ._nets import NetPlan
+from ._nets import NetPlan, is_of_the_machine
 from ._noise import FeatureNoise
 
 # Words of 32 bits in a member's seed.
@@ -93,9 +93,9 @@ class Recipe(Sized):
                 learner.fit(X, y, **params)
             else:
                 self.net.fit(learner, X, y, params)
-        except MemoryError:
-            raise  # a machine that is too small says nothing about the learner
         except Exception as failure:
+            if is_of_the_machine(failure):
+                raise
             return self.failed(failure)
         return self.finished(learner, streams)
 

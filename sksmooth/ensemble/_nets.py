@@ -155,6 +155,15 @@ class NetPlan:
 
         return labels_of(learner, X)
 
+    def numbers_outputs(self, learner: Any) -> bool:
+        """Tell whether a member predicts numbers of outputs, whatever its labels were."""
+        net, skorch = net_in(learner), sys.modules["skorch"]
+        return (
+            net is not None
+            and type(net).predict is skorch.NeuralNetClassifier.predict
+            and "predict" not in vars(net)
+        )
+
     def in_blocks(self, block_size: int) -> NetPlan:
         """Return the same with another number of members that train together."""
         assert self.stacking is not None
@@ -188,13 +197,14 @@ def net_plan(recipe: Any, training: Any, n_jobs: int | None) -> NetPlan | None:
                 f"Got {type(estimator).__name__}: use training='auto'."
             )
         return None
-    from .._global_generators import global_generators
-    from ..neural_network import _nets, _plan
+    from .._global_generators import GLOBAL_WORDS, global_generators
+    from ..neural_network import _plan
 
-    with global_generators():
-        few = recipe.features.rows(slice(0, 3))
-        inputs = few.with_values(few.values) if net is estimator else None
-        plan = NetPlan(_nets.check_net(net, inputs, recipe.classes), str(net.device))
+    with global_generators() as reseed:
+        # What a trial shows depends on nothing that was drawn before.
+        reseed(np.zeros(GLOBAL_WORDS, dtype=np.uint32))
+        dtype = _checked(net, recipe, net is estimator)
+        plan = NetPlan(dtype, str(net.device))
         if plan.on_gpu and effective_n_jobs(n_jobs) > 1:
             warnings.warn(
                 f"Members are trained in one process, and not in n_jobs={n_jobs}: several would "
@@ -227,6 +237,27 @@ def net_plan(recipe: Any, training: Any, n_jobs: int | None) -> NetPlan | None:
     return plan
 
 
+def _checked(net: Any, recipe: Any, sees_X: bool) -> str:
+    """Return the type of the numbers that a net takes, once a few rows have passed through it.
+
+    Three are enough for most nets; others want as many as a batch has.
+    """
+    from ..neural_network._nets import check_net
+
+    if not sees_X:
+        return check_net(net, None, recipe.classes)
+    first: Exception | None = None
+    batch = net.get_params_for("iterator_valid").get("batch_size", net.batch_size)
+    for n_rows in (3, recipe.features.n_samples if batch == -1 else batch):
+        few = recipe.features.rows(slice(0, n_rows))
+        try:
+            return check_net(net, few.with_values(few.values), recipe.classes)
+        except ValueError as failure:
+            first = failure if first is None else first
+    assert first is not None
+    raise first
+
+
 def mode(plan: NetPlan | None) -> str:
     """Return what tells one way of training from another: bits are the same within one."""
     if plan is None:
@@ -237,6 +268,25 @@ def mode(plan: NetPlan | None) -> str:
         return f"one by one on {plan.device}"
     mixed = " in mixed precision" if plan.stacking.mixed_precision else ""
     return f"stacked on {plan.device}{mixed}"
+
+
+def is_out_of_memory(failure: BaseException) -> bool:
+    """Tell whether a failure is a lack of memory, of the machine or of a device."""
+    torch = sys.modules.get("torch")
+    if isinstance(failure, MemoryError) or torch is None:
+        return isinstance(failure, MemoryError)
+    return isinstance(failure, torch.OutOfMemoryError) or (
+        isinstance(failure, RuntimeError) and "not enough memory" in str(failure)  # on a CPU
+    )
+
+
+def is_of_the_machine(failure: BaseException) -> bool:
+    """Tell whether a failure says nothing about the learner: no memory, or a device that is down.
+
+    Such a member must not count as failed: others would be missing for the same reason.
+    """
+    of_devices = getattr(sys.modules.get("torch"), "AcceleratorError", ())
+    return is_out_of_memory(failure) or isinstance(failure, of_devices)
 
 
 @contextmanager

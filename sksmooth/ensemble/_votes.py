@@ -169,7 +169,7 @@ def collect_chunk(
             X = X if net is None else net.inputs(X)
             try:
                 if soft:
-                    votes[:, :, i] = _soft(members[i], X, classes)
+                    votes[:, :, i] = _soft(members[i], X, classes, net)
                 else:
                     labels, known = _labels(members[i], X, n_samples, net)
                     for c in range(n_classes):  # a label that is none of them is for nobody
@@ -194,14 +194,18 @@ def _labels(
     return labels, known
 
 
-def _soft(learner: Any, X: Any, classes: np.ndarray) -> np.ndarray:
+def _soft(learner: Any, X: Any, classes: np.ndarray, net: NetPlan | None) -> np.ndarray:
     """Return a member's class probabilities in the order of `classes`, summing to at most 1.
 
     A row with a value that is not a number is a vote for nobody.
     """
     scores, own = np.asarray(learner.predict_proba(X), dtype=np.float64), learner.classes_
+    numbered = net is not None and net.numbers_outputs(learner) and scores.ndim == 2
+    if numbered:  # its classes_ are those of its own labels, which noise may have left out
+        own = np.arange(scores.shape[1])
     where = np.minimum(np.searchsorted(classes, own), classes.size - 1)
-    if not np.array_equal(classes[where], own) or scores.shape != (len(X), len(own)):
+    known = classes[where] == own
+    if not (numbered or np.all(known)) or scores.shape != (len(X), len(own)):
         raise ValueError(
             f"predict_proba must have one column for each of the member's classes_, and these must "
             f"be among {classes.tolist()}. Got shape {scores.shape} for {np.asarray(own).tolist()}."
@@ -210,5 +214,5 @@ def _soft(learner: Any, X: Any, classes: np.ndarray) -> np.ndarray:
     scores[~np.isfinite(scores).all(axis=1)] = 0.0
     scores *= _SCALE / np.maximum(scores.sum(axis=1, keepdims=True), 1.0)
     result = np.zeros((scores.shape[0], classes.size))
-    result[:, where] = scores
+    result[:, where[known]] = scores[:, known]  # an output that no class has is for nobody
     return result

@@ -61,8 +61,9 @@ def check_device(net: Any) -> None:
 
 
 def dtype_of(module: torch.nn.Module) -> torch.dtype:
-    """Return the type of a module's numbers."""
-    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    """Return the type of a module's numbers, as NumPy has it: float32 where it has none."""
+    own = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    return own if own in (torch.float16, torch.float64) else torch.float32
 
 
 def checked_outputs(net: Any, X: np.ndarray) -> int:
