@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import threading
+import warnings
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -11,9 +13,11 @@ import numpy as np
 import torch
 from skorch.dataset import Dataset
 
-from .._global_generators import global_generators
+from .._global_generators import Reseed, global_generators
 from ..ensemble._members import Member, Recipe, Streams, portable
+from ..ensemble._nets import is_of_the_machine, is_out_of_memory
 from ..ensemble._parallel import one_thread
+from ..exceptions import DigestError, SequentialTrainingWarning
 from ..smoothing._streams import generator
 from ._loop import PlainLoop, Unit
 from ._nets import batches_of, is_private, settled, targets_of
@@ -21,6 +25,7 @@ from ._philox import KEY_WORDS
 from ._private import PrivateLoop
 from ._sources import CountedNoise, Kept, Regenerated, counted
 from ._stacked import StackedLoop
+from ._state import UnlikeAloneError, fingerprint, layout, tensors_of
 
 # Threads take turns: a block reads and writes the state of torch's global generator.
 _TURNS = threading.Lock()
@@ -37,18 +42,55 @@ def inputs_of(recipe: Any, features: Any, dtype: torch.dtype, device: Any) -> to
 
 
 def train_block(recipe: Recipe, seeds: np.ndarray) -> list[Member]:
-    """Train one member per seed, together; where memory is too small, one half after the other."""
+    """Train one member per seed, together; where memory is too small, one half after the other.
+
+    Where a member fails, or shows that it is none to be trained so, each is trained by skorch: with
+    the same noise, labels and seeds, so that what one does is no other's fault.
+    """
     _keep_freed_memory()
     try:
         with _TURNS, one_thread(), global_generators() as reseed:
             return [portable(m) for m in Block(recipe, seeds, reseed).members()]
-    except (MemoryError, RuntimeError) as failure:
-        if not _is_out_of_memory(failure) or len(seeds) == 1:
+    except DigestError:
+        raise  # of a trained member: skorch's would have none either
+    except Exception as failure:
+        if not is_of_the_machine(failure):
+            reason = f"{type(failure).__name__}: {failure}"
+        elif not is_out_of_memory(failure) or len(seeds) == 1:
             raise
+        else:
+            reason = None
+    if reason is not None:
+        warnings.warn(
+            f"{len(seeds)} members are trained by skorch, one by one: in the faster way one of "
+            f"them failed, or would not be what skorch makes of it ({reason}).",
+            SequentialTrainingWarning,
+            stacklevel=2,
+        )
+        with _TURNS, one_thread(), global_generators() as reseed:
+            return [portable(_by_skorch(recipe, seed, reseed)) for seed in seeds]
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     half = len(seeds) // 2
     return [*train_block(recipe, seeds[:half]), *train_block(recipe, seeds[half:])]
+
+
+def _by_skorch(recipe: Recipe, seed: np.ndarray, reseed: Reseed) -> Member:
+    """Train a member by skorch's own loop, on the noisy data that it has in a block."""
+    block = Block(recipe, seed[np.newaxis], reseed)
+    if block.done:
+        return block.done[0]
+    (unit,) = block.units
+    learner = recipe.new_learner(unit.streams, reseed)
+    try:
+        assert recipe.net is not None
+        with block.autocast():
+            recipe.net.fit(learner, block.noisy_rows(), unit.y, {})
+    except Exception as failure:
+        if is_of_the_machine(failure):
+            raise
+        return recipe.failed(failure)
+    return recipe.finished(learner, unit.streams)
 
 
 def _keep_freed_memory() -> None:
@@ -60,12 +102,6 @@ def _keep_freed_memory() -> None:
     the largest size that counts (32 MiB). Elsewhere this does nothing.
     """
     np.empty(31 * 2**20, dtype=np.uint8)
-
-
-def _is_out_of_memory(failure: BaseException) -> bool:
-    return isinstance(failure, (MemoryError, torch.OutOfMemoryError)) or (
-        "not enough memory" in str(failure)  # torch's words on a CPU
-    )
 
 
 class Block:
@@ -101,27 +137,32 @@ class Block:
             rng.set_state(torch.default_generator.get_state() if own is None else own)
             y = recipe.classes[labels]
             net.check_data(labels, y)
-            y = targets_of(net, y)
-            dataset, others = net.get_split_datasets(np.arange(labels.size), y)
-        except MemoryError:
-            raise
+            targets = targets_of(net, y)
+            dataset, others = net.get_split_datasets(np.arange(labels.size), targets)
+            iterators = (
+                batches_of(net, dataset),
+                None if others is None else net.get_iterator(others, training=False),
+            )
         except Exception as failure:
+            if is_of_the_machine(failure):
+                raise
             self.done[number] = recipe.failed(failure)
             return
+        for loader in iterators:
+            if loader is not None:
+                loader.num_workers = 0  # rows are numbers here: there is nothing to do for workers
         rows = np.arange(labels.size)
         if type(dataset) is not Dataset:
             rows = np.asarray(dataset.indices)
-        iterators = (
-            batches_of(net, dataset),
-            None if others is None else net.get_iterator(others, training=False),
-        )
         key = feature_stream.generate_state(KEY_WORDS, np.uint32)
         dropout = rng
         if self.device.type != "cpu":
             first_words = streams.learner.spawn(1)[0].generate_state(1, np.uint64)
             dropout = torch.Generator(self.device)
             dropout.manual_seed(int(first_words[0] >> np.uint64(1)))
-        self.units.append(Unit(number, net, rng, dropout, y, key, rows, iterators, streams))
+        self.units.append(
+            Unit(number, net, rng, dropout, y, targets, key, rows, iterators, streams)
+        )
 
     def example(self) -> torch.Tensor:
         """Return a few inputs, without noise."""
@@ -135,7 +176,11 @@ class Block:
 
     def members(self) -> list[Member]:
         """Train, and return the members in the order of their seeds."""
+        if not self.units:
+            return [self.done[number] for number in range(len(self.seeds))]
         recipe, source = self.recipe, self._source()
+        if recipe.net.stacking.together:
+            self._check_alike()
         # Those with equally many rows take the same steps. With noise on labels, a stratified
         # split can leave some members a row more.
         sizes = sorted({unit.rows.size for unit in self.units})
@@ -148,6 +193,35 @@ class Block:
         for unit in self.units:
             self.done[unit.number] = self._finished(unit)
         return [self.done[number] for number in range(len(self.seeds))]
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of forward passes."""
+        if self.recipe.net.stacking.mixed_precision:
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def noisy_rows(self) -> np.ndarray:
+        """Return the inputs of the only member, as its net is given them."""
+        n_samples = self.recipe.features.n_samples
+        rows = torch.arange(n_samples, device=self.device)[None]
+        inputs = torch.empty(1, n_samples, self.n_features, dtype=self.dtype, device=self.device)
+        self._source().batch([0], rows, inputs)
+        return inputs[0].cpu().numpy()
+
+    def _check_alike(self) -> None:
+        """Raise UnlikeAloneError where members differ in more than the values of their tensors."""
+        kinds = [
+            (layout(net.module_), fingerprint(net.module_), fingerprint(net.criterion_))
+            for net in (unit.net for unit in self.units)
+        ]
+        buffers = [tensors_of(unit.net.criterion_) for unit in self.units]
+        if any(kind != kinds[0] for kind in kinds) or not all(
+            torch.equal(a, b) for own in buffers for a, b in zip(own, buffers[0], strict=True)
+        ):
+            name = type(self.units[0].net.module_).__name__
+            raise UnlikeAloneError(
+                f"members of {name} have other layers, attributes or criteria than one another"
+            )
 
     def _source(self) -> Kept | Regenerated:
         recipe = self.recipe

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
 
 from ..ensemble._members import Streams
 from ._nets import trial_copy
+from ._state import UnlikeAloneError, Watch
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Unit:
     net: Any
     rng: torch.Generator  # what torch's global generator would be for it
     dropout: torch.Generator  # the same, or one on the device
+    y: np.ndarray  # labels, and the numbers of the outputs that stand for them
     labels: np.ndarray
     key: np.ndarray
     rows: np.ndarray  # of the training set that are trained on
@@ -88,9 +90,8 @@ class Loop(ABC):
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context of forward passes."""
-        if self.block.recipe.net.stacking.mixed_precision:
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
-        return nullcontext()
+        context: AbstractContextManager[Any] = self.block.autocast()
+        return context
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield each member's rows of each batch of an epoch, and how many are its own."""
@@ -159,7 +160,12 @@ class PlainLoop(Loop):
         module = unit.net.module_
         if _takes_channels_last(module, self.block.example()):
             module.to(memory_format=torch.channels_last)
+        watch = Watch(module, unit.net.criterion_, trained=True)
         super().run()
+        changed = watch.changed(norms=True)
+        if changed is not None:
+            # skorch would run it on the validation set, too: that may change more.
+            raise UnlikeAloneError(changed)
         module.to(memory_format=torch.contiguous_format)
         for state in unit.net.optimizer_.state.values():
             for name, value in state.items():
@@ -185,7 +191,7 @@ def _takes_channels_last(module: torch.nn.Module, example: torch.Tensor) -> bool
         with torch.no_grad():
             trial: Any = trial_copy(module)
             trial.to(memory_format=torch.channels_last)(example)
-    except RuntimeError:
+    except Exception:  # whatever it says: it is then run as it is
         return False
     return True
 

@@ -4,21 +4,36 @@
 from __future__ import annotations
 
 import random
+from functools import partial
+from numbers import Number
 from typing import Any
 
 import numpy as np
 import torch
+from skorch.dataset import Dataset, ValidSplit
+from skorch.helper import predefined_split
 from torch.nn.parameter import is_lazy
+from torch.utils.data import TensorDataset
 
-from ..ensemble._nets import Stacking
+from ..ensemble._nets import Stacking, is_of_the_machine
 from ..ensemble._stacking import StackedTraining
 from ._blocks import TRIAL_ROWS, inputs_of
 from ._convolutions import as_products, multiplies_windows, window_size
-from ._dropout import Dropouts
+from ._dropout import Dropouts, without_dropout
 from ._nets import copied, has_convolutions, is_private, trial_copy, why_not_ours
 from ._private import row_gradients
 from ._sources import counted
 from ._stacked import Stack
+from ._state import (
+    Calls,
+    UnlikeAloneError,
+    Watch,
+    fingerprint,
+    kept_by,
+    layout,
+    tensors_of,
+    why_hooked,
+)
 
 # Bytes that a block may take on a CPU; of a GPU's free memory it takes the half.
 _CPU_BYTES = 2**28
@@ -41,7 +56,7 @@ def plan(recipe: Any, asked: StackedTraining | None) -> Stacking | str | None:
     asked : StackedTraining or None
         How members shall be trained together; None where that is for us to say.
     """
-    reason = why_not_ours(recipe.estimator)
+    reason = why_not_ours(recipe.estimator) or _why_not_batches(recipe.estimator)
     if reason is not None:
         return reason
     if recipe.fit_params:
@@ -49,6 +64,9 @@ def plan(recipe: Any, asked: StackedTraining | None) -> Stacking | str | None:
     trial = _Trial(recipe)
     if trial.is_lazy:
         return f"{trial.name} settles the shapes of its parameters at the first batch"
+    reason = trial.why_by_skorch()
+    if reason is not None:
+        return reason
     if asked is None and trial.large_on_a_cpu():
         if is_private(recipe.estimator):
             return None
@@ -61,22 +79,69 @@ def plan(recipe: Any, asked: StackedTraining | None) -> Stacking | str | None:
     return Stacking(size, trial.keeps_noise(size), options.mixed_precision)
 
 
-def _global_states() -> tuple[Any, ...]:
+def _numpy_states() -> tuple[Any, ...]:
     """Return the states of the generators of Python and NumPy."""
     _, words, *rest = np.random.get_state(legacy=True)
     return random.getstate(), np.asarray(words).tobytes(), rest
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Tell whether two attributes are alike; functions and other objects are by their type."""
-    if torch.is_tensor(one) and torch.is_tensor(other):
-        return one.shape == other.shape and bool(torch.equal(one, other))
-    if isinstance(one, (list, tuple)) and type(one) is type(other):
-        return len(one) == len(other) and all(map(_same, one, other))
-    plain = (bool, int, float, complex, str, bytes, np.ndarray, np.generic, type(None))
-    if isinstance(one, plain) or isinstance(other, plain):
-        return type(one) is type(other) and bool(np.array_equal(one, other))
-    return one == other or type(one) is type(other)
+def _all_states() -> tuple[Any, ...]:
+    """Return the states of those of torch, too."""
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    states = [torch.get_rng_state(), *on_gpus]
+    return *_numpy_states(), [state.numpy().tobytes() for state in states]
+
+
+def _different(pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> str | None:
+    """Return the name of what differs by more than the rounding of sums, or None.
+
+    A member whose numbers are not finite tells nothing.
+    """
+    if not all(bool(torch.isfinite(alone).all()) for alone, _ in pairs.values()):
+        return None
+    # Of all gradients: one may be a sum of rounding errors, as that of a bias before a softmax.
+    sizes = {name: float(alone.abs().max()) for name, (alone, _) in pairs.items() if alone.numel()}
+    largest = max((size for name, size in sizes.items() if name != "loss"), default=0.0)
+    for name in sizes:
+        alone, together = pairs[name]
+        # On a GPU convolutions may round their inputs to 10 bits.
+        rounding = 0.02 if alone.is_cuda else torch.finfo(alone.dtype).eps ** 0.5
+        scale = sizes[name] if name == "loss" else largest
+        if not bool(((alone - together).abs() <= rounding * scale).all()):
+            return name
+    return None
+
+
+def _first_line(failure: Exception) -> str:
+    if is_of_the_machine(failure):
+        raise failure
+    return (str(failure) or type(failure).__name__).strip().splitlines()[0]
+
+
+def _why_not_batches(net: Any) -> str | None:
+    """Return why a net's batches are not known to be those that skorch would make, or None."""
+    split = net.train_split
+    if split and not _is_known(split):
+        name = getattr(split, "__name__", type(split).__name__)
+        return f"train_split is {name}, which may look at the rows"
+    if net.get_params_for("iterator_valid").get("shuffle"):
+        return "iterator_valid has the argument shuffle"
+    if net.get_params_for("iterator_train").get("batch_size", 0) is None:
+        return "iterator_train has batch_size=None"
+    return None
+
+
+def _is_known(split: Any) -> bool:
+    """Tell whether a split of the rows is one of skorch's, by their number and labels alone."""
+    if type(split) is ValidSplit:
+        cv = split.cv
+        return isinstance(cv, Number) or type(cv).__module__.startswith("sklearn.model_selection.")
+    return (
+        isinstance(split, partial)
+        and split.func is predefined_split(None).func
+        and set(split.keywords) == {"valid_ds"}
+        and type(split.keywords["valid_ds"]) in (Dataset, TensorDataset)
+    )
 
 
 class _Trial:
@@ -84,91 +149,162 @@ class _Trial:
 
     def __init__(self, recipe: Any):
         self.recipe, self.device = recipe, torch.device(recipe.net.device)
-        self.dtype = getattr(torch, recipe.net.dtype)
         self.nets = [copied(recipe.estimator).initialize() for _ in range(2)]
-        few = recipe.features.rows(slice(0, TRIAL_ROWS))
-        self.inputs = inputs_of(recipe, few, self.dtype, self.device)
-        module = self.nets[0].module_
-        self.name = type(module).__name__
-        self.is_lazy = any(map(is_lazy, module.parameters()))
-        trained = [p for p in module.parameters() if p.requires_grad and not is_lazy(p)]
+        dtype = getattr(torch, recipe.net.dtype)
+        inputs = inputs_of(recipe, recipe.features.rows(slice(0, TRIAL_ROWS)), dtype, self.device)
+        rows = np.arange(TRIAL_ROWS) % len(inputs)  # so many even where there are fewer
+        self.inputs = inputs[torch.from_numpy(rows).to(self.device)]
+        labels = recipe.labels[rows]
+        y = labels if is_private(self.nets[0]) else recipe.classes[labels]
+        self.targets = torch.from_numpy(y).to(self.device)
+        self.module = self.nets[0].module_
+        self.name = type(self.module).__name__
+        parameters = [*self.module.parameters()]
+        self.is_lazy = any(map(is_lazy, parameters))
+        trained = [p for p in parameters if p.requires_grad and not is_lazy(p)]
         self.n_values = sum(p.numel() for p in trained)
+        self.not_mapped: str | None = None
 
     def large_on_a_cpu(self) -> bool:
         """Tell whether members are trained faster one by one."""
         return self.device.type == "cpu" and (
-            self.n_values > _CPU_PARAMETERS or has_convolutions(self.nets[0].module_)
+            self.n_values > _CPU_PARAMETERS or has_convolutions(self.module)
         )
+
+    def why_by_skorch(self) -> str | None:
+        """Return what only skorch's own loop would follow, or None."""
+        reason = why_hooked(self.module, self.nets[0].criterion_)
+        if reason is not None:
+            return reason
+        try:
+            trial_copy(self.module)  # that it can be copied
+            return self._why_not_without_memory()
+        except UnlikeAloneError as failure:
+            return str(failure)
+        except Exception as failure:
+            return f"{self.name} cannot be tried out on a few rows: {_first_line(failure)}"
+
+    def _why_not_without_memory(self) -> str | None:
+        """Return what a pass writes to or draws, but for batch normalisation, or None."""
+        net = copied(self.recipe.estimator).initialize()
+        module, before = net.module_.train(), _numpy_states()
+        watch = Watch(module, net.criterion_)
+        with Calls() as calls:
+            self._pass(net)
+        self.not_mapped = watch.changed() or calls.problem
+        reason = watch.changed(norms=True)
+        if reason is None and _numpy_states() != before:
+            # Mapped over members, it would draw once for all of them.
+            return f"{self.name} draws from the generator of Python or NumPy in training"
+        if reason is not None:
+            return reason
+        # The loops here leave out the validation set.
+        module.eval()
+        watch, before = Watch(module, net.criterion_), _all_states()
+        with torch.no_grad():
+            self._pass(net)
+        if watch.changed() is None and _all_states() != before:
+            return f"{self.name} draws numbers when it is validated"
+        return watch.changed()
+
+    def _pass(self, net: Any) -> None:
+        inputs = self.inputs.clone()
+        net.get_loss(net.infer(inputs), self.targets, X=inputs, training=net.module_.training)
 
     def why_not_together(self) -> str | None:
         """Return why the module's training cannot be mapped over members, or None."""
-        reason = self._differences()
-        if reason is not None:
-            return reason
-        before = _global_states()
-        reason = self._why_not_mapped()
-        if reason is None and _global_states() != before:
-            # Mapped over members, it would draw once for all of them.
-            return f"{self.name} draws from the generator of Python or NumPy in training"
-        return reason
+        if self.not_mapped is not None:
+            return self.not_mapped
+        for name, parameter in self.module.named_parameters():
+            if parameter.dtype not in (torch.float32, torch.float64):
+                kind = str(parameter.dtype).removeprefix("torch.")
+                return f"its parameter {name} is of {kind}, and not of float32 or float64"
+        try:
+            return self._differences() or self._why_not_mapped()
+        except UnlikeAloneError as failure:
+            return str(failure)
+        except Exception as failure:
+            return f"torch.func cannot map its training over members: {_first_line(failure)}"
 
     def _differences(self) -> str | None:
         """Return what differs between members, but for what is stacked."""
         criteria = [net.criterion_ for net in self.nets]
-        if all(isinstance(criterion, torch.nn.Module) for criterion in criteria):
-            if any(True for _ in criteria[0].parameters()):
-                return "its criterion has parameters"
-            pairs = zip(criteria[0].buffers(), criteria[1].buffers(), strict=True)
-            if not all(torch.equal(a, b) for a, b in pairs):
-                return "its criterion draws a buffer of its own for each member"
-        modules = [[*net.module_.modules()] for net in self.nets]
-        kinds = [[type(part) for part in parts] for parts in modules]
-        if kinds[0] != kinds[1]:
+        if isinstance(criteria[0], torch.nn.Module) and any(True for _ in criteria[0].parameters()):
+            return "its criterion has parameters"
+        buffers = [tensors_of(criterion) for criterion in criteria]
+        if not all(torch.equal(a, b) for a, b in zip(*buffers, strict=True)):
+            return "its criterion draws a buffer of its own for each member"
+        modules = [net.module_ for net in self.nets]
+        if layout(modules[0]) != layout(modules[1]):
             return f"members of {self.name} have other layers than one another"
-        for one, other in [*zip(*modules, strict=True), tuple(criteria)]:
-            for name in sorted({*vars(one), *vars(other)}):
-                if not name.startswith("_") and not _same(
-                    vars(one).get(name, ...), vars(other).get(name, ...)
-                ):
+        for one, other in [*zip(*(m.modules() for m in modules), strict=True), tuple(criteria)]:
+            kept, others = kept_by(one), kept_by(other)
+            for name in sorted({*kept, *others}):
+                missing = "is not there"
+                if fingerprint(kept.get(name, missing)) != fingerprint(others.get(name, missing)):
                     return f"{type(one).__name__}.{name} differs from member to member"
         return None
 
     def _why_not_mapped(self) -> str | None:
-        module = trial_copy(self.nets[0].module_)
-        before = {name: value.clone() for name, value in module.named_buffers()}
-        module(self.inputs)
-        changed = [n for n, value in module.named_buffers() if not torch.equal(value, before[n])]
-        if changed:
-            return (
-                f"{type(module).__name__} changes its buffer {changed[0]} in training (as batch "
-                "normalisation does)"
-            )
-        try:
-            dropouts = Dropouts(self.nets[0].module_, self.inputs)
-            if dropouts.problem is not None:
-                return dropouts.problem
-            self._take_a_step(dropouts)
-        except (RuntimeError, ValueError, TypeError, NotImplementedError) as failure:
-            first_line = (str(failure) or type(failure).__name__).strip().splitlines()[0]
-            return f"torch.func cannot map its training over members: {first_line}"
-        return None
+        dropouts = Dropouts(self.module, self.inputs)
+        if dropouts.problem is not None:
+            return dropouts.problem
+        self._take_a_step(dropouts)
+        if is_private(self.nets[0]):
+            return None
+        return self._unlike_alone(TRIAL_ROWS) or self._unlike_alone(TRIAL_ROWS + 1)
 
     def _take_a_step(self, dropouts: Dropouts) -> None:
         stack, n_rows = Stack(self.nets, self.device), len(self.inputs)
-        y = self._targets(self.recipe.labels[:n_rows])
         rng = torch.Generator(device=self.device)
-        masks = [dropouts.draw(n_rows, self.dtype, rng) for _ in self.nets]
+        masks = [dropouts.draw(n_rows, rng) for _ in self.nets]
         stacked_masks = {name: torch.stack([m[name] for m in masks]) for name in masks[0]}
-        x = torch.stack([self.inputs] * 2)
-        given = (stack.trained, stack.stacked, stacked_masks, x, torch.stack([y, y]))
+        x, y = torch.stack([self.inputs] * 2), torch.stack([self.targets] * 2)
+        given = (stack.trained, stack.stacked, stacked_masks, x, y)
         if is_private(self.nets[0]):
             row_gradients(stack, dropouts)(*given)
         else:
             stack.losses(dropouts)(*given).sum().backward()
 
-    def _targets(self, labels: np.ndarray) -> torch.Tensor:
-        y = labels if is_private(self.nets[0]) else self.recipe.classes[labels]
-        return torch.from_numpy(y).to(self.device)
+    def _unlike_alone(self, n_rows: int) -> str | None:
+        """Return what differs between gradients of members together, and skorch's; then move them.
+
+        Without dropout: its masks are drawn otherwise, on a GPU. That they are applied as they
+        should is not for a trial to tell.
+        """
+        for net in self.nets:
+            without_dropout(net.module_)
+        rows = torch.arange(n_rows, device=self.device) % TRIAL_ROWS
+        orders = torch.stack([rows, rows.flip(0)])  # each member has its own batch
+        x, y = self.inputs[orders], self.targets[orders]
+        stack = Stack(self.nets, self.device)
+        stack.new_optimizer()
+        plain = Dropouts(self.module, x[0])
+        losses = stack.losses(plain)(stack.trained, stack.stacked, {}, x.clone(), y)
+        losses.sum().backward()
+        rng = torch.Generator().manual_seed(0)
+        for k, net in enumerate(self.nets):
+            net.optimizer_.zero_grad()
+            loss = net.train_step_single((x[k].clone(), y[k]))["loss"].detach()
+            pairs = {"loss": (loss, losses[k].detach())}
+            for name, parameter in net.module_.named_parameters():
+                if parameter.requires_grad:
+                    own, stacked = parameter.grad, stack.trained[name].grad
+                    if (own is None) != (stacked is None):
+                        return f"only alone, or only together, its {name} has a gradient"
+                    if own is not None and stacked is not None:
+                        pairs[f"gradient of {name}"] = (own, stacked[k])
+            different = _different(pairs)
+            if different is not None:
+                return (
+                    f"the {different} of a member that trains with others is not what it is alone"
+                )
+            with torch.no_grad():
+                for parameter in net.module_.parameters():
+                    if parameter.requires_grad:
+                        step = torch.rand(parameter.shape, generator=rng, dtype=parameter.dtype)
+                        parameter += 0.01 * step.to(self.device)
+        return None
 
     def block_size(self) -> int:
         """Return how many members fit the memory, with their noisy rows if these are not large."""
@@ -196,7 +332,7 @@ class _Trial:
         budget = _CPU_BYTES
         if self.device.type == "cuda":
             budget = torch.cuda.mem_get_info(self.device)[0] // 2
-        size = self.dtype.itemsize
+        size = self.inputs.dtype.itemsize
         return size * one, size * n_samples * n_features, budget
 
     def _outputs(self) -> int:
@@ -210,10 +346,10 @@ class _Trial:
                 if windows and as_products(part):
                     sizes.append(window_size(part, output) // len(self.inputs))
 
-        module = trial_copy(self.nets[0].module_)
+        module = trial_copy(self.module)
         for part in module.modules():
             if not list(part.children()):
                 part.register_forward_hook(note)
         with torch.no_grad():
-            module(self.inputs)
+            module(self.inputs.clone())
         return sum(sizes)

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ._convolutions import multiplies_windows, use_products
 from ._dropout import Dropouts
 from ._loop import Loop
+from ._state import UnlikeAloneError, Watch
 
 
 class Stack:
@@ -61,10 +62,19 @@ class Stack:
         net, module, shared = self.net, dropouts.module, self.shared
 
         def loss(trained: Any, stacked: Any, masks: Any, x: Any, y: Any) -> torch.Tensor:
-            outputs = functional_call(module, {**shared, **stacked, **trained, **masks}, (x,))
+            given = {**shared, **stacked, **trained, **masks}
+            values = dict(given)
+            outputs = functional_call(module, values, (x,))
+            for name, value in values.items():
+                if value is not given[name]:  # what the module put in its place is lost
+                    raise UnlikeAloneError(f"{type(module).__name__} replaces {name} in training")
             return net.get_loss(outputs, y, X=x, training=True)
 
         return vmap(loss, randomness="error")
+
+    def versions(self) -> list[int]:
+        """Return what tells whether a tensor that is not trained was written to."""
+        return [value._version for value in [*self.shared.values(), *self.stacked.values()]]
 
     def write_back(self, nets: list[Any], optimizer: torch.optim.Optimizer) -> None:
         """Give each net its parameters, and the state of its optimizer."""
@@ -95,6 +105,7 @@ class StackedLoop(Loop):
         if multiplies_windows(self.device, by_row=self.by_row):
             use_products(self.dropouts.module)
         self.losses = self.stack.losses(self.dropouts)
+        self.watch = Watch(self.dropouts.module, nets[0].criterion_)
         self.optimizer = self.stack.new_optimizer()
 
     def step(self, inputs: torch.Tensor, labels: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
@@ -109,7 +120,13 @@ class StackedLoop(Loop):
 
     def run(self) -> None:
         """Train all epochs, and give each net its parameters."""
+        before = self.stack.versions()
         super().run()
+        changed = self.watch.changed()
+        if changed is None and self.stack.versions() != before:
+            changed = f"{type(self.dropouts.module).__name__} changes a buffer in training"
+        if changed is not None:
+            raise UnlikeAloneError(changed)
         self.stack.write_back([unit.net for unit in self.units], self.optimizer)
 
     def masks(self, sizes: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -117,7 +134,7 @@ class StackedLoop(Loop):
         if not self.dropouts:
             return {}
         drawn = [
-            self.dropouts.draw(size, self.block.dtype, unit.dropout)
+            self.dropouts.draw(size, unit.dropout)
             for size, unit in zip(sizes.tolist(), self.units, strict=True)
         ]
         padded = {}
