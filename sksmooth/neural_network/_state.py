@@ -111,8 +111,9 @@ class Watch:
         """Return what has changed, or None; with `norms`, batch normalisation may count."""
         name, now = type(self.module).__name__, self._tensors()
         aside = _statistics(self.module) if norms else set()
-        for tensor in [t for t in self.tensors if t not in aside]:
-            if now.get(tensor) != self.tensors[tensor]:
+        for tensor, (old, version) in self.tensors.items():
+            new = now.get(tensor, (None, 0))
+            if tensor not in aside and (new[0] is not old or new[1] != version):
                 buffer = tensor not in dict(self.module.named_parameters())
                 what = "buffer" if buffer else "parameter"
                 return (
@@ -128,13 +129,13 @@ class Watch:
     def _kept(self) -> tuple[Any, ...]:
         return layout(self.module), fingerprint(self.module), fingerprint(self.criterion)
 
-    def _tensors(self) -> dict[str, tuple[int, int]]:
+    def _tensors(self) -> dict[str, tuple[torch.Tensor, int]]:
         found: dict[str, torch.Tensor] = dict(self.module.named_buffers())
         if not self.trained:
             found |= dict(self.module.named_parameters())
         if isinstance(self.criterion, torch.nn.Module):
             found |= {f"{n} (criterion)": b for n, b in self.criterion.named_buffers()}
-        return {name: (id(tensor), tensor._version) for name, tensor in found.items()}
+        return {name: (tensor, tensor._version) for name, tensor in found.items()}
 
 
 def _statistics(module: torch.nn.Module) -> set[str]:
@@ -164,11 +165,9 @@ class Calls(TorchFunctionMode):
             # The gradient of the row for padding is not left out; max_norm would change weights.
             special = ("padding_idx", "max_norm", "scale_grad_by_freq", "sparse")
             given = [kwargs.get(key) for key in special]
-            if name == "embedding":
-                given += args[
-                    2:
-                ]  # torch's own function, whose padding_idx is -1 where there is none
-            if any(value is not None and value is not False and value != -1 for value in given):
+            if name == "embedding":  # torch's own function has a -1 where there is no padding
+                given += [value for value in args[2:] if value != -1]
+            if any(value is not None and value is not False for value in given):
                 self.problem = "torch.func does not know padding_idx, max_norm and the like"
         elif name in {"register_hook", "register_post_accumulate_grad_hook"}:
             self.problem = "it puts hooks on gradients"

@@ -119,6 +119,18 @@ class Embedded(nn.Module):
         return self.last(self.vectors(x).flatten(1))
 
 
+class LastIsPadding(Embedded):
+    """The last category, which no row has, stands for nothing."""
+
+    def __init__(self):
+        super().__init__(n_categories=100)
+
+    def forward(self, x):
+        x = x.round().long().clamp(0, 99)
+        vectors = nn.functional.embedding(x, self.vectors.weight, padding_idx=-1)
+        return self.last(vectors.flatten(1))
+
+
 class Listed(Perceptron):
     """Has a layer that torch does not know of, with weights that each member draws."""
 
@@ -255,6 +267,7 @@ LEFT = {
     "hook inside": (net(Hooked, module__kind="inside"), "puts hooks on gradients"),
     "parametrized": (net(Plain, module__norm="parametrized"), "other layers"),
     "padding": (net(Embedded, module__padding_idx=0), "does not know padding_idx"),
+    "padding of a function": (net(LastIsPadding), "does not know padding_idx"),
     "max_norm": (net(Embedded, module__max_norm=1.0), "does not know padding_idx|changes its"),
     "layer in a list": (net(Listed), "Listed._others differs"),
     "number in a dict": (net(Dictionary), "Dictionary._scales differs"),
