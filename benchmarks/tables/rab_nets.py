@@ -103,10 +103,10 @@ What came out at this size:
   certificates; a network that is trained on noise here does well on clean digits.
 - A private ensemble of sigma 2 takes digits with the strong trigger for zeros: certified, and
   wrong. *rate* without *acc* is that.
-- Table 3 for airplane against bird shows nothing of the attack: after 1,000 images, three times each,
-  private networks answer with the commoner class of the training rows for every image. That is the
-  target under the strong attack, which relabels 10% of the rows, and the source class under the weak
-  one. *acc* 0 and 1 are this, and the radii are those of a constant.
+- Table 3 for airplane against bird shows nothing of the attack: after 1,000 images, three times
+  each, private networks answer with the commoner class of the training rows for every image. That
+  is the target under the strong attack, which relabels 10% of the rows, and the source class under
+  the weak one. *acc* 0 and 1 are this, and the radii are those of a constant.
 - In Table D.6 sigma 0 is a single network: with so few images of CIFAR-10 it has hardly learned.
 
 Columns of the paper stand for 1,000 networks, 12,665 digits and 20 epochs. "Not run: data" marks
