@@ -6,6 +6,9 @@ from __future__ import annotations
 import html
 import numbers
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -48,6 +51,10 @@ _LABELS_IGNORED = (
 
 # Under this name a stored estimator tells the version that stored it.
 _VERSION_KEY = "_sksmooth_version"
+
+# True while a scorer certifies. Estimators that draw noise in `certify` draw other noise then: a
+# search has looked at what its scores came from, and a certificate must not come from the same.
+FOR_A_SCORE: ContextVar[bool] = ContextVar("sksmooth_for_a_score", default=False)
 
 
 class CertifiedPrediction(NamedTuple):
@@ -248,6 +255,21 @@ class CertifiedClassifierMixin(ClassifierMixin):
         if "text/html" in bundle:
             bundle["text/html"] = self._with_threat_model(bundle["text/html"])
         return bundle
+
+
+@contextmanager
+def nothing_on_failure(estimator: Any) -> Iterator[None]:
+    """Leave an estimator as it was where what is done within fails or is interrupted.
+
+    Otherwise names of new columns could be left on the model of the old ones.
+    """
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def subtract_from_radii(radii: np.ndarray, charge: np.ndarray) -> np.ndarray:

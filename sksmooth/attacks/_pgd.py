@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.linear_model._base import LinearClassifierMixin  # it has no public name
 from sklearn.neural_network import MLPClassifier
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from ..evasion._draws import AdditiveDraws
 from ..evasion._voting import is_module, is_skorch, unfrozen
@@ -112,12 +112,8 @@ def pgd_attack(
     if not (is_number and 0.0 < share < math.inf):
         raise ValueError(f"step_size must be None or a finite number above 0. Got {step_size!r}.")
     gradient = _gradient(est)
-    rows: NDArray[np.float64] = check_array(X, dtype=np.float64, input_name="X")
-    if rows.shape[1] != est.n_features_in_:
-        raise ValueError(
-            f"X must have the {est.n_features_in_} features of est. Got {rows.shape[1]}."
-        )
-    labels = np.asarray(y)
+    rows: NDArray[np.float64] = validate_data(est, X, dtype=np.float64, reset=False)
+    labels = column_or_1d(y)
     check_consistent_length(rows, labels)
     if not np.all(np.isin(labels, est.classes_)):
         raise ValueError(f"y must hold labels of est, {est.classes_.tolist()!r}. Got others.")
@@ -131,10 +127,10 @@ def pgd_attack(
     for i, (x, code, r) in enumerate(zip(rows, codes, radii, strict=True)):
         delta = np.zeros_like(x)
         for _ in range(n_steps if r > 0.0 else 0):
-            copies = est._draws.noisy(x + unit * delta, est._draws.block(n_draws, rng))
+            copies = x + unit * delta + est._draws.block(n_draws, rng)
             step = _steepest(unit * gradient(copies, int(code)), norm)
             delta = _projected(delta + share * r * step, r, norm)
-        changed[i] = x + unit * delta
+        changed[i] = _within(x, unit, delta, r, norm)
     return changed
 
 
@@ -149,6 +145,21 @@ def _checked_radius(radius: Any, n_rows: int) -> NDArray[np.float64]:
             f"Got {radius!r}."
         )
     return radii
+
+
+def _size(delta: NDArray[Any], norm: str) -> float:
+    order: Any = {"l1": 1, "l2": 2, "linf": math.inf}[norm]
+    return float(np.linalg.norm(delta, order))
+
+
+def _within(x: NDArray[Any], unit: Any, delta: NDArray[Any], r: float, norm: str) -> NDArray[Any]:
+    """Return the changed input, with less of the change where rounding made it too large."""
+    rounded, less = 1.0 + (len(x) + 4) * np.finfo(float).eps, np.finfo(float).eps
+    changed = x + unit * delta
+    while _size((changed - x) / unit, norm) * rounded > r:
+        changed = x + unit * delta * max(1.0 - less, 0.0)
+        less *= 2.0
+    return changed
 
 
 def _steepest(gradient: NDArray[Any], norm: str) -> NDArray[Any]:

@@ -41,6 +41,7 @@ from .._certified import (
     CertifiedPrediction,
     check_weights_ignore_labels,
     encode_labels,
+    nothing_on_failure,
 )
 from ..confidence import probability_bounds
 from ..exceptions import (
@@ -202,16 +203,8 @@ class NoisyEnsemble(
         self, X, y, sample_weight, fit_params, n_old: int, n_all: int, progress: FitProgress
     ):
         """Keep `n_old` members, and train what is missing of `n_all`."""
-        # Reading X sets these; a fit that fails or is interrupted changes nothing.
-        names = ("n_features_in_", "feature_names_in_")
-        before = {name: self.__dict__[name] for name in names if name in self.__dict__}
-        try:
+        with nothing_on_failure(self):
             return self._train_checked(X, y, sample_weight, fit_params, n_old, n_all, progress)
-        except BaseException:
-            for name in names:
-                self.__dict__.pop(name, None)
-            self.__dict__.update(before)
-            raise
 
     def _train_checked(self, X, y, sample_weight, fit_params, n_old, n_all, progress: FitProgress):
         recipe, described, settled = self._recipe(X, y, sample_weight, fit_params, grows=n_old > 0)

@@ -248,8 +248,15 @@ class RABEnsembleClassifier(NoisyEnsemble):
                 f"q > 0 goes with noise='gaussian': the joint certificate is that of Gaussian "
                 f"features. Got q={self.q!r} with noise='uniform'."
             )
+        names = getattr(self, "feature_names_in_", None)
         law = AdditiveNoise(
-            *additive_parts(self.noise, self.sigma, self.grid, reader.positions.size)
+            *additive_parts(
+                self.noise,
+                self.sigma,
+                self.grid,
+                reader.positions.size,
+                None if names is None else names[reader.positions],
+            )
         )
         if self.q == 0:
             return EnsembleNoise(law.law, law, None, self.test_noise)

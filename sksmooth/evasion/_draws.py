@@ -31,7 +31,7 @@ _FIRST_BLOCK, _LARGEST_BLOCK = 64, 1024
 WITHIN_FIT = "Columns hold the values that they have in fit: certificates speak of these alone."
 
 # The streams of one estimator, all children of its entropy.
-TRAINING, LEARNER, SELECTION, ESTIMATION, GLOBAL = range(5)
+TRAINING, LEARNER, SELECTION, ESTIMATION, GLOBAL, SCORING, PROBE = range(7)
 
 
 def stream(entropy: np.ndarray, *key: int) -> np.random.SeedSequence:

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._certified import FOR_A_SCORE
 from ..confidence import anytime
 from ..confidence._levels import error_per_statement
 from ..exceptions import TooFewDrawsError
 from ..smoothing._bounds import TAIL_FLOOR
-from ._draws import ESTIMATION
+from ._draws import ESTIMATION, SCORING
 from ._voting import Ballot, count_votes, numbered_blocks
 
 # From one look at the votes to the next their number grows so much: looking costs some 40 ms for
@@ -34,6 +35,11 @@ class Estimate(NamedTuple):
     selection: np.ndarray
     counts: np.ndarray
     n_draws: np.ndarray
+
+
+def _stage() -> int:
+    """Return the stream of the draws that bound the vote."""
+    return SCORING if FOR_A_SCORE.get() else ESTIMATION
 
 
 def _advance_rows(advance: Callable[[int], Any], n_rows: int, n_draws: int) -> None:
@@ -59,7 +65,7 @@ def estimate(
         selection.shape[1],
         numbered_blocks(n_draws),
         model._entropy,
-        ESTIMATION,
+        _stage(),
         n_jobs=model.n_jobs,
         advance=partial(_advance_rows, advance, len(rows)),
     )
@@ -95,7 +101,7 @@ def estimate_until(
             n_classes,
             blocks,
             model._entropy,
-            ESTIMATION,
+            _stage(),
             n_jobs=model.n_jobs,
             advance=partial(_advance_rows, advance, active.size),
         )

@@ -40,12 +40,14 @@ from .._certified import (
     CertifiedPrediction,
     ThreatModel,
     distinct_bounds,
+    nothing_on_failure,
     subtract_from_radii,
 )
 from .._global_generators import GLOBAL_WORDS, global_generators
 from ..confidence import probability_bounds
 from ..confidence._levels import error_per_statement
 from ..confidence._rank import check_enough_for_a_winner, winner_is_verified
+from ..ensemble._features import is_frame
 from ..exceptions import TooFewDrawsError
 from ..smoothing import GaussianNoise, JointNoise, MixedCategoricalNoise, UniformNoise
 from ..smoothing._additive import additive_parts
@@ -54,10 +56,12 @@ from ..smoothing._streams import generator
 from ._draws import (
     GLOBAL,
     LEARNER,
+    PROBE,
     SELECTION,
     TRAINING,
     AdditiveDraws,
     CategoricalDraws,
+    block_sizes,
     codes_within,
     domain_of,
     stream,
@@ -72,6 +76,7 @@ from ._voting import (
     InputBallot,
     class_predictor,
     count_votes,
+    framed,
     is_module,
     is_skorch,
     numbered_blocks,
@@ -124,9 +129,10 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
     for any base classifier that is a fixed function of its input.
 
     Each row's statement holds with probability at least `confidence_level` over the draw of the
-    noise: inputs and `random_state` are to be chosen without a look at it. All rows see the same
-    noise, which is drawn anew by each `fit` only. So a row's answer depends on no other row, and
-    the statements for several rows are dependent.
+    noise: inputs, the base with its parameters, and `random_state` are to be chosen without a look
+    at it. (Scores of `make_certified_scorer` come from other noise, so a search may use them.) All
+    rows see the same noise, which is drawn anew by each `fit` only. So a row's answer depends on no
+    other row, and the statements for several rows are dependent.
 
     Covered are changes of the test input, in all features: not changes of the training data, which
     are taken as they are, not preprocessing outside (give the whole pipeline as `estimator`
@@ -137,11 +143,13 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
     estimator : classifier or torch.nn.Module
         The base. A classifier with `fit` and `predict`, such as a scikit-learn estimator, a
         pipeline or a skorch net, is cloned and trained; in a ``FrozenEstimator`` it is used as it
-        is trained. A torch module is used as it is trained: a copy, in evaluation mode, answers
-        with its greatest output, output k being the k-th of the sorted training labels; of two
-        classes a single output, a logit, names the second where it is above 0. `predict` must draw
-        nothing, and its answer for a row must not depend on other rows. skorch nets see features in
-        the type of their parameters, and the numbers of classes as labels.
+        is trained, itself and not a copy: leave it unchanged. A torch module is used as it is
+        trained: a copy, in evaluation mode, answers with its greatest output, output k being the
+        k-th of the sorted training labels; of two classes a single output, a logit, names the
+        second where it is above 0. `predict` must draw nothing, and its answer for a row must not
+        depend on other rows. Where `X` is a DataFrame with names, a classifier sees DataFrames with
+        the same names. skorch nets see features in the type of their parameters, and the numbers of
+        classes as labels.
     noise : {"gaussian", "uniform", "categorical"}, default="gaussian"
         Noise on test inputs, for radii in the l2 norm, the l1 norm, or in the number of changed
         values. With "categorical" every feature is a category: its domain is the set of values
@@ -312,12 +320,21 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         Raises
         ------
         ValueError
-            If a parameter or the data are not as described.
+            If a parameter or the data are not as described, or the base does not answer noisy
+            copies of the first row with labels of its classes.
         """
+        with nothing_on_failure(self):
+            return self._fit(X, y, sample_weight)
+
+    def _fit(self, X, y, sample_weight):
+        columns = None
         if self.discrete is None:
+            named = is_frame(X)
             X, y = self._validated(X, y, reset=True)
             draws, noise = self._new_noise(X)
             rows = self._rows_of(X, draws)
+            if named and hasattr(self, "feature_names_in_"):
+                columns = self.feature_names_in_.tolist()
         else:
             X = table_of(X)
             draws, noise = self._new_mixed_noise(X)
@@ -332,9 +349,13 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         params = {}
         if sample_weight is not None:
             params["sample_weight"] = self._checked_weight(sample_weight, rows)
-        base, classes = self._trained(rows, draws, y, classes, codes, entropy, params)
+        if isinstance(self.estimator, FrozenEstimator):
+            known = getattr(self.estimator, "feature_names_in_", None)
+            columns = None if known is None else columns
+        base, classes = self._trained(rows, draws, columns, y, classes, codes, entropy, params)
         self.estimator_, self.classes_, self.noise_ = base, classes, noise
-        self._draws, self._entropy = draws, entropy
+        self._draws, self._entropy, self._columns = draws, entropy, columns
+        self._try_out(rows)
         if isinstance(draws, CategoricalDraws):
             self.categories_ = list(draws.domains)
         elif isinstance(draws, MixedDraws):
@@ -343,7 +364,25 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             self.__dict__.pop("categories_", None)
         return self
 
-    def _trained(self, rows, draws, y, classes, codes, entropy, params) -> tuple[Any, np.ndarray]:
+    def _try_out(self, rows) -> None:
+        """Let the base vote once: what it cannot do is said in `fit` already."""
+        size = next(block_sizes(self.n_selection))
+        block = self._draws.block(size, generator(stream(self._entropy, PROBE)))
+        predict = class_predictor(self.estimator_, self.classes_, self._columns)
+        try:
+            with global_generators():  # which are left as they were
+                InputBallot(self._draws, predict, self.batch_size).votes(rows[0], block)
+        except RuntimeError as failure:
+            if not is_module(self.estimator_):
+                raise
+            raise ValueError(
+                f"estimator must be a module that takes arrays of shape (n, {self.n_features_in_})."
+                f" {type(self.estimator_).__name__} fails: {failure}"
+            ) from failure
+
+    def _trained(
+        self, rows, draws, columns, y, classes, codes, entropy, params
+    ) -> tuple[Any, np.ndarray]:
         """Return the trained base, and the classes that it can name."""
         if classes.size < 2:
             raise ValueError(
@@ -361,7 +400,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             if is_skorch(base):
                 fit_net(base, noisy, codes.astype(np.int64), params)
                 return base, classes
-            base.fit(noisy, y, **params)
+            base.fit(framed(noisy, columns), y, **params)
         return base, np.unique(getattr(base, "classes_", classes))
 
     def _check_frozen(self, base) -> None:
@@ -395,10 +434,12 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
                     f"q > 0 goes with noise='categorical' or discrete columns. Got q={self.q!r} "
                     f"with noise={self.noise!r}."
                 )
-            parts = additive_parts(self.noise, self.sigma, self.grid, X.shape[1])
+            names = getattr(self, "feature_names_in_", None)
+            parts = additive_parts(self.noise, self.sigma, self.grid, X.shape[1], names)
             return AdditiveDraws(*parts, n_features=X.shape[1]), parts[0]
         if self.grid is not None:
             raise ValueError(f"grid must be None with noise='categorical'. Got {self.grid!r}.")
+        self._check_q("noise='categorical'")
         domains = tuple(domain_of(column, j, "noise='categorical'") for j, column in enumerate(X.T))
         sizes = tuple(int(d.size) for d in domains if d.size > 1)
         if not sizes:
@@ -406,15 +447,29 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         noise = MixedCategoricalNoise(float(self.q), sizes, None)  # checks q
         return CategoricalDraws(noise.q, domains), noise
 
+    def _check_q(self, used_by: str) -> None:
+        if self.q == 0:
+            raise ValueError(
+                f"q must be above 0 with {used_by}: it is the probability that a value is "
+                f"replaced. Got q={self.q!r}."
+            )
+
     def _new_mixed_noise(self, X) -> tuple[MixedDraws, JointNoise]:
         if self.noise != "gaussian":
             raise ValueError(
                 "discrete goes with noise='gaussian': with 'categorical' all columns are, and next "
                 f"to uniform noise no certificate is known. Got noise={self.noise!r}."
             )
+        self._check_q("discrete columns")
         reader = MixedReader(self, X, self.discrete, self.grid)
+        numeric = reader.numbers.positions
+        names = getattr(self, "feature_names_in_", None)
         law, scale, grid = additive_parts(
-            "gaussian", self.sigma, self.grid, reader.numbers.positions.size
+            "gaussian",
+            self.sigma,
+            self.grid,
+            numeric.size,
+            None if names is None else names[numeric],
         )
         assert isinstance(law, GaussianNoise)
         sizes = tuple(d.size for d in reader.domains)
@@ -438,9 +493,9 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         """Return rows as the noise takes them: codes, or values, on the grid if there is one."""
         if isinstance(draws, CategoricalDraws):
             return codes_within(X, draws.domains)
-        if np.any(np.abs(X) > _LARGEST):
+        if not np.all(np.abs(X) <= _LARGEST):  # nan too, whatever scikit-learn is told to assume
             raise ValueError(
-                "X must not contain infinity or values beyond 1e300. Got "
+                "X must not contain NaN, infinity or values beyond 1e300. Got "
                 f"{float(np.max(np.abs(X))):g}."
             )
         return X if draws.grid is None else on_grid(X, draws.grid)
@@ -456,7 +511,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
 
     def _ballot(self) -> Ballot:
         draws = self._draws
-        predict = class_predictor(self.estimator_, self.classes_)
+        predict = class_predictor(self.estimator_, self.classes_, self._columns)
         whole = InputBallot(draws, predict, self.batch_size)
         if isinstance(draws, AdditiveDraws) and draws.grid is None:
             dense = dense_first_layer(self.estimator_, self.classes_)
@@ -614,7 +669,9 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
     def _estimate(self, X, radius, n_changes=0) -> Estimate:
         rows = self._read(X)
         self._check_n_changes(n_changes, single=radius is not None)
-        is_number = isinstance(radius, numbers.Real)
+        if isinstance(radius, np.floating):
+            radius = float(radius)  # in float32 the comparison would overflow
+        is_number = isinstance(radius, numbers.Real) and not isinstance(radius, bool)
         if radius is not None and not (is_number and 0 <= radius <= sys.float_info.max):
             raise ValueError(
                 f"radius must be None or a finite number of at least 0. Got {radius!r}."

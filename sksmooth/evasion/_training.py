@@ -15,18 +15,17 @@ def fit_net(net: Any, noisy: Any, codes: np.ndarray, params: dict[str, Any]) -> 
     from ..neural_network._nets import check_net, dtype_of, why_diverged
 
     dtype, own = None, unfrozen(net)
-    if net is not own:
-        n_classes = int(codes.max()) + 1
-        few = np.asarray(noisy, dtype=str(dtype_of(own.module_)).removeprefix("torch."))[:3]
-        n_outputs = np.asarray(own.predict_proba(few)).shape[1]
-        if n_outputs != n_classes:
-            raise ValueError(
-                f"estimator must be a net with one output for each of {n_classes} classes of y. "
-                f"Got a frozen one with {n_outputs} outputs."
-            )
-    else:
+    if net is own:
         dtype = check_net(net, np.asarray(noisy)[:3], np.unique(codes))
     net.fit(np.asarray(noisy, dtype=dtype), codes, **params)
+    n_classes = int(codes.max()) + 1
+    few = np.asarray(noisy, dtype=str(dtype_of(own.module_)).removeprefix("torch."))[:3]
+    n_outputs = np.asarray(own.predict_proba(few)).shape[1]
+    if n_outputs != n_classes:
+        raise ValueError(
+            f"estimator must be a net with one output for each of {n_classes} classes of y. Got "
+            f"one with {n_outputs} outputs."
+        )
     reason = why_diverged(own)
     if reason is not None:
         raise ValueError(f"estimator cannot be used. {reason}")

@@ -87,13 +87,27 @@ def is_skorch(estimator: Any) -> bool:
     return skorch is not None and isinstance(unfrozen(estimator), skorch.NeuralNet)
 
 
-def class_predictor(base: Any, classes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from inputs to numbers of classes, ``len(classes)`` for anything else."""
+def framed(X: Any, columns: list[str] | None) -> Any:
+    """Return an array as a DataFrame with these columns, or as it is where they are None."""
+    if columns is None:
+        return X
+    import pandas as pd
+
+    return pd.DataFrame(X, columns=columns)
+
+
+def class_predictor(
+    base: Any, classes: np.ndarray, columns: list[str] | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from inputs to numbers of classes, ``len(classes)`` for anything else.
+
+    With `columns`, a classifier sees arrays as DataFrames with these names.
+    """
     if is_module(base):
         return _ModulePredictor(base, classes.size)
     if is_skorch(base):
         return _NetPredictor(base, classes.size)
-    return _LabelPredictor(base, classes)
+    return _LabelPredictor(base, classes, columns)
 
 
 @dataclass(frozen=True)
@@ -102,9 +116,10 @@ class _LabelPredictor:
 
     base: Any
     classes: np.ndarray
+    columns: list[str] | None
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
-        labels = np.asarray(self.base.predict(X))
+        labels = np.asarray(self.base.predict(framed(X, self.columns)))
         if labels.shape != (len(X),):
             raise ValueError(
                 f"estimator must predict one label for each of {len(X)} inputs. Got an array of "

@@ -28,6 +28,7 @@ from .._certified import (
     ThreatModel,
     check_weights_ignore_labels,
     encode_labels,
+    nothing_on_failure,
 )
 from ..exceptions import UncoveredParameterWarning
 from ..smoothing import CategoricalNoise
@@ -198,6 +199,10 @@ class LabelFlipRidgeClassifier(CertifiedClassifierMixin, BaseEstimator):
         UncoveredParameterWarning
             If ``alpha="rosenfeld"``.
         """
+        with nothing_on_failure(self):
+            return self._fit(X, y, sample_weight)
+
+    def _fit(self, X, y, sample_weight):
         from ._weights import RowWeights  # compiled code is imported on first use
 
         X, y = validate_data(self, X, y, dtype=np.float64, order="C", accept_sparse="csr")
@@ -250,7 +255,7 @@ class LabelFlipRidgeClassifier(CertifiedClassifierMixin, BaseEstimator):
             "certificates take it as fixed and do not hold against an attacker who can change "
             "labels. Use a number, or 'scale'.",
             UncoveredParameterWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         X = X.toarray() if hasattr(X, "toarray") else X
         return rosenfeld_alpha(X, labels, n_classes, float(self.q), self.fit_intercept)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn import get_config
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from .._certified import certify
+from .._certified import FOR_A_SCORE, certify
 from ._scores import average_certified_radius, certified_accuracy, certified_rate
 from ._validation import check_radius
 
@@ -26,7 +26,11 @@ def make_certified_scorer(
     scikit-learn takes ``scoring``, alone or in a dict of several. Greater is better.
 
     A search with this scorer chooses hyperparameters by looking at the data. Certificates hold
-    for fixed hyperparameters: choose them on trusted data.
+    for fixed hyperparameters: choose them on trusted data. They also hold for noise that nobody
+    looked at: `RandomizedSmoothingClassifier` draws other noise for scores than for certificates.
+    Ensembles draw theirs in `fit`: with an integer as ``random_state`` all candidates of a search,
+    and its winner, have the same. Leave it None in the search, or train the winner again with
+    another.
 
     Parameters
     ----------
@@ -106,7 +110,11 @@ class _CertifiedScorer:
                 f'y is required for the metric "{self._metric}", got None. Without labels, the '
                 'metric "rate" can be computed.'
             )
-        result = certify(estimator, X, **self._certify_params)
+        token = FOR_A_SCORE.set(True)
+        try:
+            result = certify(estimator, X, **self._certify_params)
+        finally:
+            FOR_A_SCORE.reset(token)
         # float: the radius is one number, so the scores come back as one as well.
         if self._metric == "accuracy":
             value = certified_accuracy(

@@ -25,9 +25,11 @@ from .._certified import (
     CertifiedPrediction,
     ThreatModel,
     check_n_poisoned,
+    nothing_on_failure,
     subtract_from_radii,
 )
 from ..smoothing import GaussianNoise
+from ..smoothing._additive import check_order_of_names
 
 # Further away than this (in sigmas), neighbouring doubles are too far apart to integrate over.
 _MAX_DISTANCE = 1e12
@@ -163,6 +165,10 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
         ValueError
             If a parameter or the data are not as described.
         """
+        with nothing_on_failure(self):
+            return self._fit(X, y)
+
+    def _fit(self, X, y):
         from ._distances import ScaledRows  # compiled code is imported on first use
         from ._quantized import level_edges
 
@@ -207,6 +213,7 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
         return self
 
     def _checked_sigma(self, n_features: int) -> np.ndarray:
+        check_order_of_names(self.sigma, getattr(self, "feature_names_in_", None))
         sigma = np.asarray(self.sigma, dtype=np.float64)
         if sigma.ndim and sigma.shape != (n_features,):
             raise ValueError(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -140,11 +142,13 @@ def test_what_makes_no_sense_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             pgd_attack(model, X, y, **{**ok, **params})
-    with pytest.raises(ValueError, match="X must have the 4 features of est. Got 2"):
+    with pytest.raises(ValueError, match="X has 2 features, but .* is expecting 4"):
         pgd_attack(model, X[:, :2], y, **ok)
     mixed = RandomizedSmoothingClassifier(LogisticRegression(), discrete=[3], q=0.1)
     with pytest.raises(TypeError, match="noise on all columns. Got Randomized"):
         pgd_attack(mixed.fit(X, y), X, y, **ok)
+    with pytest.raises(ValueError, match="y should be a 1d array"):
+        pgd_attack(model, X[:1], "a", **ok)
     with pytest.raises(ValueError, match="y must hold labels"):
         pgd_attack(model, X[:1], [7], **ok)
     tree = FrozenEstimator(DecisionTreeClassifier().fit(X, y))
@@ -152,3 +156,34 @@ def test_what_makes_no_sense_is_refused():
         pgd_attack(model.set_params(estimator=tree).fit(X, y), X, y, **ok)
     with pytest.raises(TypeError, match="RandomizedSmoothingClassifier"):
         pgd_attack(LogisticRegression().fit(X, y), X, y, **ok)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e6])
+@pytest.mark.parametrize("radius", [1e-8, 0.3, 2.7])
+@pytest.mark.parametrize("norm", ORDERS)
+def test_rounding_leaves_nothing_outside_the_ball(norm, radius, size):
+    weights = np.array([3.0, -4.0, 1.0])
+    noise = "uniform" if norm == "l1" else "gaussian"
+    model = smoothed(linear(weights, 0.5), 3, sigma=0.1, noise=noise)
+    X = size * (2.0 + np.random.default_rng(0).normal(size=(30, 3)))
+    changed = pgd_attack(
+        model, X, model.predict(X), norm=norm, radius=radius, n_steps=3, random_state=0
+    )
+    exact = [
+        [abs(Fraction(a) - Fraction(b)) for a, b in zip(*rows, strict=True)]
+        for rows in zip(changed.tolist(), X.tolist(), strict=True)
+    ]
+    of = {"l1": sum, "linf": max, "l2": lambda d: sum(x * x for x in d)}[norm]
+    most = Fraction(radius) ** (2 if norm == "l2" else 1)
+    assert all(of(d) <= most for d in exact)
+    if size == 1.0:  # far away the loss is flat
+        assert all(of(d) > most * Fraction(99, 100) for d in exact)
+
+
+def test_columns_of_a_frame_in_another_order_are_refused():
+    pd = pytest.importorskip("pandas")
+    X, y, *_ = iris()
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    model = RandomizedSmoothingClassifier(LogisticRegression(), random_state=0).fit(frame, y)
+    with pytest.raises(ValueError, match="feature names should match"):
+        pgd_attack(model, frame[list("badc")], y, norm="l2", radius=1.0)

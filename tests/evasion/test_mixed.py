@@ -199,7 +199,7 @@ def test_real_mixed_data(learner):
         ({"discrete": []}, "discrete must be None or a non-empty list"),
         ({"noise": "uniform"}, "discrete goes with noise='gaussian'"),
         ({"noise": "categorical"}, "discrete goes with noise='gaussian'"),
-        ({"q": 0.0}, r"q must be a float in \(0, \(K - 1\) / K\)"),
+        ({"q": 0.0}, "q must be above 0 with discrete columns"),
         ({"q": 0.7}, r"q must be a float in \(0, \(K - 1\) / K\)"),
         ({"sigma": [1.0, 1.0]}, r"sigma must be a number or of shape \(1,\)"),
     ],

@@ -190,9 +190,12 @@ def test_nets_that_cannot_be_used_are_refused(changes, message):
 def test_a_module_with_other_outputs_than_classes_is_refused():
     X, y, *_ = iris()
     for module in (net(2), torch.nn.Sequential(torch.nn.Flatten(), net(5))):
-        model = RandomizedSmoothingClassifier(module, random_state=0).fit(X, y)
+        model = RandomizedSmoothingClassifier(module, random_state=0)
         with pytest.raises(ValueError, match="one output for each of 3 classes"):
-            model.predict(X)
+            model.fit(X, y)
+    module = torch.nn.Sequential(torch.nn.Linear(5, 3))
+    with pytest.raises(ValueError, match=r"takes arrays of shape \(n, 4\). Sequential fails: mat1"):
+        RandomizedSmoothingClassifier(module, random_state=0).fit(X, y)
 
 
 class Centred(skorch.dataset.Dataset):
@@ -245,5 +248,5 @@ def test_what_a_net_does_with_its_inputs_is_followed(how):
 def test_a_frozen_net_with_other_outputs_than_classes_is_refused():
     net = skorch.NeuralNetClassifier(Partial, verbose=0).initialize()  # three outputs
     X, y = np.array([[-9.0, 5.0], [9.0, 5.0]] * 3), np.array([0, 2] * 3)
-    with pytest.raises(ValueError, match="one output for each of 2 classes of y. Got a frozen one"):
+    with pytest.raises(ValueError, match="one output for each of 2 classes of y. Got one with 3"):
         RandomizedSmoothingClassifier(FrozenEstimator(net), random_state=0).fit(X, y)

@@ -1,18 +1,30 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Bases that are not what they seem: certificates speak of what the base itself predicts."""
 
+import warnings
+
 import numpy as np
 import pytest
+import sklearn
 from numpy.testing import assert_array_equal
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.compose import make_column_transformer
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from sksmooth import RandomizedSmoothingClassifier
+from sksmooth import (
+    LabelFlipRidgeClassifier,
+    RABEnsembleClassifier,
+    RandomizedSmoothingClassifier,
+    SmoothedKNNClassifier,
+)
 from sksmooth.evasion._first_layer import FirstLayerBallot
 from sksmooth.evasion._voting import InputBallot
 from sksmooth.exceptions import TooFewDrawsError
+from sksmooth.metrics import average_certified_radius, make_certified_scorer
 
 
 def data():
@@ -112,21 +124,30 @@ class Labels(ClassifierMixin, BaseEstimator):
 
 def test_labels_that_are_no_classes_are_refused():
     X, y = data()
-    model = smoothed(FrozenEstimator(Labels())).fit(X, np.array(["a", "b"])[y])
+    X[0], y = [-9.0, 0.0], np.array(["a", "b"])[y]  # far from "c", so that `fit` does not see it
+    model = smoothed(FrozenEstimator(Labels()))
+    model.fit(X, y)
     with pytest.raises(ValueError, match="predicts 'c', which is none of classes_"):
         model.certify([[2.0, 0.0]])
-    model = smoothed(FrozenEstimator(Labels(column=True))).fit(X, np.array(["a", "b"])[y])
+    X[0] = [9.0, 0.0]
+    with pytest.raises(ValueError, match="predicts 'c', which is none of classes_"):
+        model.fit(X, y)
     with pytest.raises(ValueError, match=r"one label for each of \d+ inputs. Got an array of"):
-        model.certify([[2.0, 0.0]])
+        smoothed(FrozenEstimator(Labels(column=True))).fit(X, y)
+
+
+def test_what_a_base_cannot_do_is_said_in_fit():
+    X, y = data()
+    with pytest.raises(ValueError, match=r"predicts 0\.\d+, which is none of classes_"):
+        smoothed(LinearRegression()).fit(X, y)
 
 
 def test_a_perceptron_of_labels_that_go_together_is_refused():
     X, y = data()
     base = MLPClassifier((4,), solver="lbfgs", random_state=0)
     many = base.fit(X, np.column_stack([y, 1 - y, y]))
-    model = smoothed(FrozenEstimator(many)).fit(X, np.arange(60) % 3)
     with pytest.raises(ValueError, match="predict one label for each"):
-        model.certify(FAR)
+        smoothed(FrozenEstimator(many)).fit(X, np.arange(60) % 3)
 
 
 def test_n_changes_of_different_lengths():
@@ -250,3 +271,104 @@ def test_a_single_output_is_a_logit(nested):
         smoothed(base).fit(X, y).certify(FAR)
     two = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Sigmoid())
     assert smoothed(two).fit(X, y).certify(FAR).radii.max() > 0  # one for each class
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "categorical"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_frames_reach_the_base_with_their_names(noise, frozen):
+    pd = pytest.importorskip("pandas")
+    X, y = data()
+    frame = pd.DataFrame(np.round(X), columns=["u", "v"])
+    base = make_pipeline(
+        make_column_transformer((StandardScaler(), ["u"]), remainder="passthrough"),
+        LogisticRegression(),
+    )
+    of_arrays = smoothed(make_pipeline(StandardScaler(), LogisticRegression()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for own in (base, FrozenEstimator(clone(base).fit(frame, y)) if frozen else base):
+            model = smoothed(own, noise=noise, q=0.1 if noise == "categorical" else 0.0)
+            answer = model.fit(frame, y).certify(frame)
+            assert np.mean(answer.y_pred == y) > 0.7 and np.any(answer.radii >= 0)
+        # A base that was trained on arrays goes on to see them.
+        unnamed = FrozenEstimator(of_arrays.estimator.fit(np.round(X), y))
+        smoothed(unnamed).fit(frame, y).predict(frame)
+    by_name = model.predict(frame)
+    assert_array_equal(model.predict(frame), by_name)
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(frame[["v", "u"]])
+
+
+@pytest.mark.parametrize("kind", ["evasion", "knn", "ridge", "rab"])
+def test_a_fit_that_fails_leaves_the_old_model(kind):
+    """New names on an old model would let it read columns in another order."""
+    pd = pytest.importorskip("pandas")
+    X, y = data()
+    frame = pd.DataFrame(X, columns=["u", "v"])
+    model = {
+        "evasion": lambda: smoothed(LogisticRegression()),
+        "knn": lambda: SmoothedKNNClassifier(n_neighbors=3),
+        "ridge": lambda: LabelFlipRidgeClassifier(),
+        "rab": lambda: RABEnsembleClassifier(
+            LogisticRegression(), n_estimators=30, random_state=0, confidence_level=0.9
+        ),
+    }[kind]().fit(frame, y)
+    before = dict(vars(model))
+    labels = np.linspace(0.0, 1.0, 60) if kind == "ridge" else np.zeros(60)  # no classes, or one
+    with pytest.raises(ValueError):
+        model.fit(frame[["v", "u"]], labels + (0.5 if kind == "ridge" else 0.0))
+    assert vars(model).keys() == before.keys()
+    assert all(vars(model)[name] is before[name] for name in before)
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.certify(frame[["v", "u"]])
+
+
+def test_sigma_with_names_is_not_taken_by_position():
+    pd = pytest.importorskip("pandas")
+    X, y = data()
+    frame = pd.DataFrame(X, columns=["u", "v"])
+    named = pd.Series({"v": 3.0, "u": 0.1})
+    for model in (
+        smoothed(LogisticRegression()),
+        SmoothedKNNClassifier(n_neighbors=3),
+        RABEnsembleClassifier(LogisticRegression(), n_estimators=30, random_state=0),
+    ):
+        with pytest.raises(ValueError, match=r"sigma must have the index \['u', 'v'\], the"):
+            model.set_params(sigma=named).fit(frame, y)
+        model.set_params(sigma=named[["u", "v"]]).fit(frame, y)
+        model.fit(X, y)  # no names to compare with
+    frame["w"] = np.arange(60) % 3
+    mixed = smoothed(LogisticRegression(), discrete=["w"], q=0.1, sigma=named)
+    with pytest.raises(ValueError, match=r"index \['u', 'v'\], the columns that get noise"):
+        mixed.fit(frame, y)
+
+
+def test_nan_is_refused_whatever_is_assumed():
+    X, y = data()
+    model = smoothed(LogisticRegression()).fit(X, y)
+    with sklearn.config_context(assume_finite=True):
+        with pytest.raises(ValueError, match="X must not contain NaN"):
+            model.certify([[np.nan, 0.0]])
+
+
+def test_a_radius_in_single_precision():
+    X, y = data()
+    model = smoothed(LogisticRegression()).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = model.certify(FAR, radius=np.float32(0.25)).radii
+    assert_array_equal(found, model.certify(FAR, radius=0.25).radii)
+    with pytest.raises(ValueError, match="radius must be None or a finite number"):
+        model.certify(FAR, radius=True)
+
+
+def test_scores_come_from_other_noise_than_certificates():
+    """A search has looked at the noise of its scores: certificates must not come from the same."""
+    X, y = data()
+    model = smoothed(LogisticRegression()).fit(X, y)
+    score = make_certified_scorer("acr")
+    own = average_certified_radius(y, *model.certify(X))
+    assert score(model, X, y) != own
+    assert score(model, X, y) == score(model, X, y)
+    assert average_certified_radius(y, *model.certify(X)) == own
+    assert abs(score(model, X, y) - own) < 0.05 * own

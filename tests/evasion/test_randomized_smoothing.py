@@ -139,9 +139,9 @@ def test_two_sided_bounds_are_tighter_with_many_classes():
 
 
 def test_a_label_that_is_no_class_is_refused_when_it_comes():
-    model = smoothed(Recoding(), n_estimation=2000, sigma=1.0)
+    model = smoothed(Recoding(from_=9.0), n_estimation=2000, sigma=1.0)
     with pytest.raises(ValueError, match="which is none of classes_, "):
-        model.certify([[-1.0], [3.0]])
+        model.certify([[-1.0], [12.0]])
 
 
 def test_selection_and_estimation_draws_differ():
@@ -345,7 +345,7 @@ def test_categories_may_be_strings():
         ({"sigma": 1e200}, "sigma must be positive and finite"),
         ({"sigma": "wide"}, "sigma"),
         ({"q": 0.1}, "q > 0 goes with noise='categorical'"),
-        ({"noise": "categorical"}, "q must be a float"),
+        ({"noise": "categorical"}, "q must be above 0 with noise='categorical'"),
         ({"noise": "categorical", "q": 0.1, "grid": 0.5}, "grid must be None"),
         ({"grid": 0.3}, "grid must be a power of two"),
         ({"grid": 2.0**-80}, "grid must be at least sigma"),
