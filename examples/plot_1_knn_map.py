@@ -4,8 +4,8 @@ Radii on a map: which predictions are safe?
 ===========================================
 
 A smoothed nearest-neighbour classifier has exact certificates: no sampling, no confidence level. In
-two dimensions they can be drawn. The map shows, for every place, how far an attacker must move the
-training data, all points together, before the prediction there can change.
+two dimensions they can be drawn. The map shows, for every place, how far an attacker may move the
+training data, all points together, while the prediction there is sure to stay.
 """
 
 # %%
@@ -34,8 +34,8 @@ print(f"{np.mean(radii >= 0):.1%} of the map is certified; the largest radius is
 # %%
 # The map
 # -------
-# Colours are the radii: blue and red for the two classes, white where nothing is certified. Along
-# the boundary between the classes certificates run out.
+# Colours are the radii: blue and red for the two classes, white where the radius is near 0,
+# along the boundary between the classes.
 signed = np.where(y_pred == 1, 1, -1) * np.maximum(radii, 0.0)
 fig, ax = plt.subplots(figsize=(7.0, 4.6), layout="constrained")
 limit = np.abs(signed).max()
@@ -53,7 +53,7 @@ ax.contour(
 ax.scatter(*X.T, c=np.where(y == 1, "navy", "darkred"), s=14, edgecolor="white", linewidth=0.4)
 bar = fig.colorbar(mesh, ax=ax)
 bar.set_label("certified l2 radius, with the sign of the class")
-ax.set(title="How much of the training data must move?", xticks=[], yticks=[])
+ax.set(title="How far may the training data move?", xticks=[], yticks=[])
 plt.show()
 
 # %%

@@ -61,7 +61,7 @@ print(f"{np.sum(sure & changed)} of them changed, and {np.sum(~sure & changed)} 
 # %%
 # How much is certified?
 # ----------------------
-display = CertifiedAccuracyDisplay.from_estimator(model, X_test, y_test, name="400 members")
+display = CertifiedAccuracyDisplay.from_estimator(model, X_test, y_test, name="members")
 display.ax_.axvline(size, color="0.5", ls=":", label="the attack")
-display.ax_.legend()
+display.ax_.legend(loc="lower left", fontsize=8)
 plt.show()

@@ -46,7 +46,7 @@ for alpha in (1.0, 100.0, 10_000.0):
     correct = y_pred == y_test
     flips = np.arange(0, 300)
     held = [np.mean(correct & (radii >= r)) for r in flips]
-    ax.step(flips, held, where="post", label=f"alpha={alpha:g}, accuracy {correct.mean():.2f}")
+    ax.step(flips, held, where="pre", label=f"alpha={alpha:g}, accuracy {correct.mean():.2f}")
     print(f"alpha={alpha:g}: half of all people are decided rightly whatever "
           f"{np.sum(np.array(held) >= 0.5) - 1} labels say")  # fmt: skip
 ax.set(xlabel="changed labels, of 4,000", ylabel="certified accuracy", ylim=(0.0, 1.0))

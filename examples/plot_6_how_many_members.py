@@ -37,7 +37,8 @@ plt.show()
 # %%
 # Members until the answer is known
 # ---------------------------------
-# If one radius is all that matters, train until the answer there is known for every row.
+# If one radius is all that matters, train until the answer there is known for every row, or until
+# ``n_estimators`` are there: rows with a radius close to the one asked for stay open.
 # ``bound="anytime"`` stays valid however often one looks.
 data = load_breast_cancer()
 X, y = StandardScaler().fit_transform(np.log1p(data.data)), data.target

@@ -85,7 +85,8 @@ def main():
     draw(before.radii, correct, path)
     print(f"picture: {path}")
 
-    # Attacks: a pattern in malignant rows, which are called benign; test rows carry it too.
+    # Attacks: a pattern in malignant rows, which are called benign; test rows carry it too. The
+    # second changes more labels than any of these certificates covers.
     for n_rows, norm in ATTACKS:
         trigger = blending_trigger(X.shape[1:], norm, random_state=0)
         bad = poison(
