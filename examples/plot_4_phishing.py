@@ -31,7 +31,7 @@ base = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression(
 # %%
 # Lies in the test input
 # ----------------------
-# Noise replaces each answer with probability q; the vote over noisy copies is certified, here for 60
+# Noise replaces each answer with probability q; the vote over noisy copies is certified, for 60
 # sites. Some answers nearly decide alone: few predictions hold whatever one answer says.
 smoothed = {}
 for q in (0.05, 0.2):
@@ -47,8 +47,8 @@ for q in (0.05, 0.2):
 # Lies anywhere
 # -------------
 # An ensemble whose members see noisy training data, noisy labels and noisy test inputs covers
-# changes of any of them. That is much to ask: with 100 members nothing is left to promise for even one
-# changed value. Cover no more than you must: noise on labels alone withstands several.
+# changes of any of them. That is much to ask: with 100 members nothing is left to promise for
+# even one changed value. Cover no more than you must: noise on labels alone withstands several.
 ensemble = DiscreteEnsembleClassifier(
     base, n_estimators=100, q=0.1, categories=[-1, 0, 1], random_state=0
 ).fit(X_train, y_train)
