@@ -111,8 +111,10 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
     Notes
     -----
     `epsilon_` is about the weights, and about training sets of which one has a row more than the
-    other: no row takes part in the gradient of another, which is checked at the first batch. Rows
-    whose gradients are not finite take no part at all. Callbacks are given gradients when these are
+    other: no row may take part in the gradient of another. That is checked at the first batch of
+    rows that differ, by replacing others of them, with the weights as they are and as they might
+    become; a module that mixes rows in ways that show there nowhere is not found out. Rows whose
+    gradients are not finite take no part at all. Callbacks are given gradients when these are
     clipped and noisy.
 
     It is not about `history` and callbacks, which hold losses as they are, nor about what is chosen
@@ -267,6 +269,13 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         -------
         self : object
             The net.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, the module or the data are not as described.
+        RuntimeError
+            If training diverges.
         """
         self._check_parameters()
         self._check_parts()
