@@ -23,7 +23,6 @@ from ._loop import PlainLoop, Unit
 from ._nets import batches_of, is_private, settled, targets_of
 from ._philox import KEY_WORDS
 from ._private import PrivateLoop
-from ._sizes import run_on, sizes_of
 from ._sources import CountedNoise, Kept, Regenerated, counted
 from ._stacked import StackedLoop
 from ._state import UnlikeAloneError, fingerprint, layout, tensors_of
@@ -115,7 +114,6 @@ class Block:
         self.done: dict[int, Member] = {}
         self.units: list[Unit] = []
         self.counted = counted(recipe)
-        self.validated: set[int] = set()  # sizes of batches
         for number, seed in enumerate(seeds):
             self._begin(number, seed, reseed)
 
@@ -145,7 +143,6 @@ class Block:
                 batches_of(net, dataset),
                 None if others is None else net.get_iterator(others, training=False),
             )
-            self._validate(net, targets, iterators[1])
         except Exception as failure:
             if is_of_the_machine(failure):
                 raise
@@ -166,17 +163,6 @@ class Block:
         self.units.append(
             Unit(number, net, rng, dropout, y, targets, key, rows, iterators, streams)
         )
-
-    def _validate(self, net: Any, targets: np.ndarray, loader: Any) -> None:
-        """Let a net fail where skorch's validation would: on batches of a size it cannot take.
-
-        By noise on labels a stratified split may leave some members a row more than others.
-        """
-        for size in set() if loader is None else {*sizes_of(loader)} - self.validated:
-            few = self.example()
-            labels = torch.from_numpy(np.asarray(targets[: len(few)])).to(self.device)
-            run_on(net, few, labels, size, training=False)
-            self.validated.add(size)
 
     def example(self) -> torch.Tensor:
         """Return a few inputs, without noise."""
