@@ -196,7 +196,9 @@ def _different(net: Any, wanted: _Pass, got: _Pass, at: int) -> str | None:
     if not np.isfinite(size):
         return None  # such a row has no part in the step
     # A row whose loss is all but 0 has a gradient of rounding errors, of what others' are made of.
-    among = max(size, _largest(wanted.gradients.values()), float(net.max_grad_norm))
+    # Next to the norm that is clipped to, these are nothing.
+    least = min(float(net.max_grad_norm), 1.0)
+    among = max(size, _largest(wanted.gradients.values()), least)
     among = among if np.isfinite(among) else size
     coarse = max(_eps(t) for t in [*wanted.outputs, *got.gradients.values()])
     for name, own in wanted.gradients.items():

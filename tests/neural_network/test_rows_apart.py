@@ -176,10 +176,11 @@ def test_rows_that_are_apart_are_accepted(name, size):
     assert net.epsilon_ < 100.0
 
 
-@pytest.mark.parametrize("scale", [1.0, 100.0, 1e4, 1e8])
+@pytest.mark.parametrize("scale", [100.0, 1e8])
 def test_features_need_not_be_scaled(scale):
     # Where a row's loss is nearly 0, its gradient is of the size of rounding errors.
-    for seed in range(20):
+    for seed in range(40):
+        torch.manual_seed(seed)
         rng = np.random.default_rng(seed)
         rows = scale * rng.normal(size=(60, 2))
         net = private(nn.Linear(2, 2), max_epochs=1, batch_size=20, random_state=seed)
