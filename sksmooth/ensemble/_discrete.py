@@ -293,14 +293,20 @@ class DiscreteEnsembleClassifier(NoisyEnsemble):
 
         Parameters
         ----------
-        X, y, sample_weight, **fit_params
-            As in `fit`.
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Training features, as in `fit`.
+        y : array-like of shape (n_samples,)
+            Training labels.
         X_test : array-like or DataFrame of shape (n_rows, n_features)
             Test inputs to be settled.
         radius : int, at least 0
             The number of changed values asked for.
-        n_poisoned
-            As in `certify`.
+        n_poisoned : int of at least 1, default=None
+            Number of rows that change, as in `certify`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, as in `fit`.
+        **fit_params : dict
+            Other metadata, as in `fit`.
 
         Returns
         -------
@@ -403,8 +409,10 @@ class DiscreteEnsembleClassifier(NoisyEnsemble):
         ----------
         votes : EnsembleVotes
             From `collect_votes` of this fitted estimator.
-        n_poisoned, return_bounds
-            As in `certify`.
+        n_poisoned : int of at least 1, default=None
+            Number of rows that change, as in `certify`.
+        return_bounds : bool, default=False
+            Whether to return bounds on the vote's probabilities too.
         **bound_params : dict
             `bound`, `correction`, `two_sided`, `n_statements`, `confidence_level`: the parameters
             of these names where not given. Each statement holds at its level; of several, chosen

@@ -285,14 +285,22 @@ class RABEnsembleClassifier(NoisyEnsemble):
 
         Parameters
         ----------
-        X, y, sample_weight, **fit_params
-            As in `fit`.
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Training features, as in `fit`.
+        y : array-like of shape (n_samples,)
+            Training labels.
         X_test : array-like or DataFrame of shape (n_rows, n_features)
             Test inputs to be settled.
         radius : float, at least 0
             The radius asked for.
-        n_flips, n_poisoned
-            As in `certify`; one number of flips.
+        n_flips : int, default=0
+            Number of training labels that may change as well, as in `certify`; one number.
+        n_poisoned : int in [1, n_samples_fit_], default=None
+            Number of training rows that change, as in `certify`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, as in `fit`.
+        **fit_params : dict
+            Other metadata, as in `fit`.
 
         Returns
         -------
@@ -389,8 +397,12 @@ class RABEnsembleClassifier(NoisyEnsemble):
         ----------
         votes : EnsembleVotes
             From `collect_votes` of this fitted estimator.
-        n_flips, n_poisoned, return_bounds
-            As in `certify`.
+        n_flips : int or array-like of int of shape (m,), default=0
+            Numbers of training labels that may change as well, as in `certify`.
+        n_poisoned : int in [1, n_samples_fit_], default=None
+            Number of training rows that change, as in `certify`.
+        return_bounds : bool, default=False
+            Whether to return bounds on the vote's probabilities too.
         **bound_params : dict
             `bound`, `correction`, `two_sided`, `n_statements`, `confidence_level`: the parameters
             of these names where not given. Each statement holds at its level; of several, chosen

@@ -98,11 +98,18 @@ class RowWeights:
         except linalg.LinAlgError:
             rcond = 0.0
         singular = rcond < EPS * gram.shape[0] or (self._wide and self.alpha == 0.0)
+        if alpha == "scale" and self.alpha == 0.0:
+            raise ValueError(
+                "alpha='scale' is 0 here, as every column of X is constant where rows have a "
+                "weight (without an intercept: 0), or too small to be squared. Give alpha as a "
+                f"number above 0. Got X with {n_features} features."
+            )
         if rcond == 0.0 or (singular and self.alpha == 0.0):
             raise ValueError(
                 f"alpha={alpha!r} leaves a singular linear system: features are linearly "
-                f"dependent, or there are more of them than rows. Take a larger alpha, such as "
-                f"'scale'. Got X with {n_features} features."
+                f"dependent, or there are more of them than rows. Take a larger alpha"
+                f"{'' if alpha == 'scale' else ', such as ' + repr('scale')}. Got X with "
+                f"{n_features} features."
             )
         if singular:
             warnings.warn(

@@ -27,17 +27,10 @@ from skorch.utils import TeeGenerator
 from torch.utils.data import default_collate
 
 from ._accounting import Steps, epsilon_of, noise_for
+from ._apart import check_gradients_apart, check_rows_apart
 from ._nets import check_device, checked_outputs, dtype_of, why_diverged
 from ._opacus import Private, refuse_parts
-from ._rows import (
-    RowGradients,
-    check_criterion,
-    check_rows_apart,
-    losses_of_rows,
-    no_rows,
-    on_device,
-    one_row_of_zeros,
-)
+from ._rows import check_criterion, losses_of_rows, no_rows, on_device, one_row_of_zeros
 
 # What the theorem is about: of a class that does these otherwise nothing is known.
 _RESTS_ON = (
@@ -118,8 +111,10 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
     Notes
     -----
     `epsilon_` is about the weights, and about training sets of which one has a row more than the
-    other: no row takes part in the gradient of another, which is checked at the first batch. Rows
-    whose gradients are not finite take no part at all. Callbacks are given gradients when these are
+    other: no row may take part in the gradient of another. That is checked at the first batch of
+    rows that differ, by replacing others of them, with the weights as they are and as they might
+    become; a module that mixes rows in ways that show there nowhere is not found out. Rows whose
+    gradients are not finite take no part at all. Callbacks are given gradients when these are
     clipped and noisy.
 
     It is not about `history` and callbacks, which hold losses as they are, nor about what is chosen
@@ -274,6 +269,13 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         -------
         self : object
             The net.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, the module or the data are not as described.
+        RuntimeError
+            If training diverges.
         """
         self._check_parameters()
         self._check_parts()
@@ -445,22 +447,16 @@ class DPNeuralNetClassifier(NeuralNetClassifier):
         """
         self._set_training(True)
         X, y = unpack_data(batch)
-        private, wanted = self._private, None
-        check = not private.checked
-        if check:
+        private = self._private
+        if not private.checked:
+            given = on_device(X, self.device)
             with private.resting():
-                check_rows_apart(self, on_device(X, self.device))
+                check_rows_apart(self, given)
+            private.checked = check_gradients_apart(self, private, given, y)
         outputs = self.infer(X)
         losses = losses_of_rows(self, outputs, y, X)
-        if check:
-            with private.resting():
-                wanted = RowGradients(losses, private.trained)
         loss = losses.mean()
         loss.backward()
-        if wanted is not None:
-            private.gather(len(y))
-            wanted.check()
-            private.checked = len(y) > 1  # of one row there is not all to see
         return {"loss": loss, "y_pred": outputs}
 
     def _step_on_nothing(self, X: Any) -> dict[str, Any]:

@@ -19,6 +19,10 @@ _LEFT_ON_PARAMETERS = ("grad_sample", "summed_grad", "_forward_counter", "_curre
 _LEFT_ON_LAYERS = ("activations", "max_batch_len", "autograd_grad_sample_hooks")
 
 
+class NotApartError(ValueError):
+    """Rows have to do with one another, or their gradients are not found."""
+
+
 class Private:
     """What makes the training of a net private, while it lasts."""
 
@@ -81,14 +85,14 @@ class Private:
             if of_rows is None:  # a use of it that led to no output is still waited for
                 of_rows = vars(p).pop("_current_grad_sample", None)
             if of_rows is None and p.grad is not None and bool(p.grad.any()):
-                raise ValueError(
+                raise NotApartError(
                     f"Opacus finds no gradient for each row of the parameter {name or 'of size '}"
                     f"{'' if name else tuple(p.shape)}: it is used outside of its layer."
                 )
             if of_rows is None:
                 of_rows = p.new_zeros(()).expand(n_rows, *p.shape)
             if len(of_rows) != n_rows:
-                raise ValueError(
+                raise NotApartError(
                     f"The layer of the parameter {name} must see one row for each of the batch. "
                     f"Got {len(of_rows)} for {n_rows}: clipped by themselves, parts of a row "
                     "would together have a larger norm than max_grad_norm."

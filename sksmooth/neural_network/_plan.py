@@ -20,8 +20,17 @@ from ..ensemble._stacking import StackedTraining
 from ._blocks import TRIAL_ROWS, inputs_of
 from ._convolutions import as_products, multiplies_windows, window_size
 from ._dropout import Dropouts, without_dropout
-from ._nets import copied, has_convolutions, is_private, trial_copy, why_not_ours
+from ._nets import (
+    batches_of,
+    copied,
+    has_convolutions,
+    is_private,
+    targets_of,
+    trial_copy,
+    why_not_ours,
+)
 from ._private import row_gradients
+from ._sizes import run_on, sizes_of
 from ._sources import counted
 from ._stacked import Stack
 from ._state import (
@@ -178,7 +187,7 @@ class _Trial:
             return reason
         try:
             trial_copy(self.module)  # that it can be copied
-            return self._why_not_without_memory()
+            return self._why_not_without_memory() or self._why_not_at_sizes()
         except UnlikeAloneError as failure:
             return str(failure)
         except Exception as failure:
@@ -206,6 +215,35 @@ class _Trial:
         if watch.changed() is None and _all_states() != before:
             return f"{self.name} draws numbers when it is validated"
         return watch.changed()
+
+    def _why_not_at_sizes(self) -> str | None:
+        """Return which batches the module cannot take, as a last one of one row, or None.
+
+        skorch's training fails there; the loops here leave out the validation set.
+        """
+        recipe, net = self.recipe, copied(self.recipe.estimator).initialize()
+        y = recipe.classes[recipe.labels]
+        try:
+            net.check_data(recipe.labels, y)
+            split = net.get_split_datasets(np.arange(len(y)), targets_of(net, y))
+            loaders = [
+                None if is_private(net) else batches_of(net, split[0]),  # else a row at a time
+                None if split[1] is None else net.get_iterator(split[1], training=False),
+            ]
+        except Exception:  # members say so, with labels of their own
+            return None
+        for loader, training in zip(loaders, (True, False), strict=True):
+            for size in () if loader is None else sizes_of(loader):
+                try:
+                    run_on(net, self.inputs, self.targets, size, training)
+                except Exception as failure:
+                    what = "trained" if training else "validated"
+                    rows = "1 row" if size == 1 else f"{size} rows"
+                    return (
+                        f"{self.name} cannot be {what} on a batch of {rows}, of which there is "
+                        f"one: {_first_line(failure)}"
+                    )
+        return None
 
     def _pass(self, net: Any) -> None:
         inputs = self.inputs.clone()

@@ -241,7 +241,9 @@ class JointNoise:
             Upper bounds on ``log(1 - p_a)``.
         log_p_b : array-like of float in (-inf, 0], of shape (n_samples,), default=None
             Upper bounds on ``log(p_b)``; `log_tail_a` where smaller, and where not given.
-        n_poisoned, n_flips
+        n_poisoned : int from 1 to 2**53, default=None
+            As in :meth:`radius`.
+        n_flips : int from 0 to 100,000, or array-like of such, of shape (m,), default=0
             As in :meth:`radius`.
 
         Returns

@@ -209,7 +209,11 @@ class MixedCategoricalNoise:
             where not given.
         tail_a : array-like of float in (0, 1], of shape (n_samples,), default=None
             Upper bounds on ``1 - p_a``. If None, ``1 - p_a`` is rounded up and kept above 2**-53.
-        n_poisoned, n_coordinates, bound
+        n_poisoned : int from 1 to 2**53, default=None
+            As in :meth:`CategoricalNoise.radius`.
+        n_coordinates : int from 1 to 2**53, default=None
+            As in :meth:`CategoricalNoise.radius`.
+        bound : {"exact", "kl"}, default="exact"
             As in :meth:`CategoricalNoise.radius`.
 
         Returns
@@ -255,8 +259,12 @@ class MixedCategoricalNoise:
             Upper bounds on ``log(1 - p_a)``.
         log_p_b : array-like of float in (-inf, 0], of shape (n_samples,), default=None
             Upper bounds on ``log(p_b)``; `log_tail_a` where smaller, and where not given.
-        n_poisoned, n_coordinates, bound
-            As in :meth:`CategoricalNoise.radius`.
+        n_poisoned : int from 1 to 2**53, default=None
+            As in :meth:`radius`.
+        n_coordinates : int from 1 to 2**53, default=None
+            As in :meth:`radius`.
+        bound : {"exact", "kl"}, default="exact"
+            As in :meth:`radius`.
 
         Returns
         -------

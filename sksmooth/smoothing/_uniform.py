@@ -224,7 +224,11 @@ class UniformNoise:
             Upper bounds on ``log(1 - p_a)``.
         log_p_b : array-like of float in (-inf, 0], of shape (n_samples,), default=None
             Upper bounds on ``log(p_b)``; `log_tail_a` where smaller, and where not given.
-        n_poisoned, norm, n_coordinates
+        n_poisoned : int from 1 to 2**53, default=None
+            As in :meth:`radius`.
+        norm : {"l1", "linf"}, default="l1"
+            As in :meth:`radius`.
+        n_coordinates : int from 1 to 2**53, default=None
             As in :meth:`radius`.
 
         Returns

@@ -308,6 +308,33 @@ def test_a_shuffled_validation_set_draws_more_than_is_drawn_here():
         ensemble(estimator, training="stacked").fit(X, y)
 
 
+def _batch_norm(**params):
+    """A net that cannot take a batch of one row, in training, or in validation either."""
+    norm = nn.BatchNorm1d(8, track_running_stats=False)
+    return net(nn.Sequential(nn.Linear(6, 8), norm, nn.Linear(8, 3)), batch_size=10, **params)
+
+
+@pytest.mark.parametrize(
+    "n_rows, split, what",
+    [(53, ValidSplit(5, stratified=False), "validated"), (51, None, "trained")],
+    ids=["validation", "training"],
+)
+def test_a_last_batch_of_one_row_fails_as_by_skorch(n_rows, split, what):
+    X, y = data(n_rows)
+    estimator = _batch_norm(train_split=split)
+    reason = f"Sequential cannot be {what} on a batch of 1 row, .*: Expected more than 1 value"
+    with pytest.raises(ValueError, match=f"training='stacked' is not possible.*{reason}"):
+        ensemble(estimator, training="stacked").fit(X, y)
+    with (
+        pytest.warns(SequentialTrainingWarning, match=reason),
+        pytest.raises(ValueError, match="All 4 members failed.*Expected more than 1 value"),
+    ):
+        ensemble(estimator).fit(X, y)
+    # With five rows more there is none that fails.
+    more = data(n_rows + 5)
+    assert not ensemble(estimator, training="stacked").fit(*more).failures_
+
+
 def test_hooks_on_all_modules_are_left_to_skorch():
     X, y = data()
     hook = nn.modules.module.register_module_forward_hook(lambda part, given, output: None)
