@@ -100,6 +100,7 @@ def certificate_record(est: Any, X: Any, result: Any, **certify_params: Any) -> 
         if found.sampling is None
         else {name: _plain(value) for name, value in found.sampling.items()},
         "seeds": found.seeds,
+        "n_features": int(est.n_features_in_),
         "model_digest": found.model_digest,
         "X_digest": found.X_digest,
         "classes": classes,
@@ -112,7 +113,7 @@ def certificate_record(est: Any, X: Any, result: Any, **certify_params: Any) -> 
 
 def _plain(value: Any) -> Any:
     """Return what JSON can hold; an object as its repr."""
-    if hasattr(value, "tolist") and np.ndim(value):  # an array, or a Series
+    if hasattr(value, "tolist"):  # an array, also of no dimensions, or a Series
         value = value.tolist()
     if isinstance(value, np.generic):
         value = value.item()
