@@ -39,6 +39,8 @@ _CORRECTIONS = ["selection", "holdout", "none"]
 # More draws the package does not take, either.
 _MOST_DRAWS, MOST_CHANGES = 10**7, 1000
 _MOST_RADII = 1000
+# Steps of joint noise, over all different bounds and numbers of changes: about ten minutes.
+_MOST_STEPS = 50_000
 _LEAST_LEVEL = 1e-12  # below it the error is 1 in the digits that the verifier has
 
 
@@ -104,7 +106,23 @@ def disagreements(record: dict[str, Any]) -> Iterator[str]:
     yield from unlike_the_parameters(record)
     if ("n_changes" in theorem) != (noise == "joint"):
         yield f"n_changes of {noise} noise"
+    if noise == "joint":
+        yield from _too_much_work(record)
     yield from _wrong_rows(record)
+
+
+def _too_much_work(record: dict[str, Any]) -> Iterator[str]:
+    changes = set(record["theorem"]["n_changes"])
+    if len(record["theorem"]["n_changes"]) > _MOST_RADII:
+        yield f"{len(record['theorem']['n_changes'])} radii in a row, more than {_MOST_RADII}"
+    n_bounds = len({(row["tail_a"], row["p_b"]) for row in record["rows"]})
+    steps = n_bounds * sum(2 * r + 1 for r in changes if r > 0)
+    if steps > _MOST_STEPS:
+        yield (
+            f"{n_bounds} different bounds next to up to {max(changes)} changes, which take "
+            f"{steps} steps to check and may take {_MOST_STEPS}: write fewer rows, or numbers of "
+            "changes, in one record"
+        )
 
 
 def _out_of_range(theorem: dict[str, Any], sampling: Any) -> Iterator[str]:

@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from sksmooth import SmoothedKNNClassifier
 from sksmooth.audit import certificate_record, verify_record
 from sksmooth.audit._canonical import record_digest
 
@@ -203,3 +204,90 @@ def test_draws_of_smoothing_end_before_the_most():
     record = certificate_record(model, X[:1], model.certify(X[:1], radius=0.1), radius=0.1)
     assert record["rows"][0]["n_drawn"] < record["parameters"]["n_estimation"]
     assert verify_record(record).holds
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def as_true(record):
+    record["classes"] = [1, True]
+    for row in record["rows"]:
+        row.update(y_pred=True, top=0, choosing_votes=[200, 0], votes=[200, 0])
+
+
+def light_rivals(record):
+    for row in record["rows"]:
+        labels = record["theorem"]["labels"]
+        pairs = zip(row["weights"], labels, strict=True)
+        row["weights"] = [abs(w) * (1 if y == row["top"] else 1e-9) for w, y in pairs]
+
+
+def two_neighbors():
+    X, y = data()
+    model = SmoothedKNNClassifier().fit(X, y)
+    return certificate_record(model, X[:2], model.certify(X[:2]))
+
+
+FALSE_ROWS = {
+    "a rival without a bound": ("soft", rows_with(p_b=1e-9), "no rival has a bound"),
+    "beyond full votes": ("soft", rows_with(tail_a=1e-30, p_b=1e-30), "200 full votes"),
+    "the only other class": (two_neighbors, rows_with(p_b=1e-300), "the only other class"),
+    "another label to JSON": ("gaussian", as_true, "y_pred is not class number 0"),
+    "a number of a class": ("gaussian", lambda r: r["rows"][0].update(top=True), "number True"),
+    "weights of an intercept": ("ridge", light_rivals, "with an intercept to 1"),
+}
+
+
+@pytest.mark.parametrize("name", FALSE_ROWS)
+def test_rows_that_no_votes_or_weights_could_give_are_refused(name):
+    case, change, reason = FALSE_ROWS[name]
+    record = a_record(case) if isinstance(case, str) else case()
+    change(record)
+    assert reason in reasons_against(record)
+
+
+# --- what would take too long, and what is no record ----------------------------------------------
+
+
+def test_what_would_take_hours_to_check_is_refused():
+    record = a_record("joint, three classes")
+    record["theorem"]["n_changes"] = list(range(1000))
+    record["several"] = True
+    record["rows"] = record["rows"][:1]
+    record["rows"][0]["radii"] = [-1] * 1000
+    assert "999999 steps to check" in reasons_against(record)
+    record["theorem"]["n_changes"] = [0] * 1001
+    record["rows"][0]["radii"] = [-1] * 1001
+    assert "1001 radii in a row" in reasons_against(record)
+    record = a_record("gaussian")
+    for part in ("seeds", "parameters"):
+        record[part]["n_estimators"] = 10**7 + 1
+    rows_with(n_drawn=10**7 + 1)(record)
+    assert "n_drawn=10000001" in reasons_against(record)
+
+
+def test_the_same_bounds_are_computed_once():
+    from sksmooth.audit import _radii
+
+    record = a_record("joint, three classes")
+    record["rows"] = record["rows"][:1] * 50
+    _radii._shift_of.cache_clear()
+    assert not reasons_against(record)
+    assert _radii._shift_of.cache_info().misses == 1
+
+
+@pytest.mark.parametrize("key", ["version", "theorem", "classes", "format", "rows"])
+def test_what_is_nested_too_deeply_is_no_record(key):
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(ValueError, match="nested as deeply|must"):
+        verify_record({**a_record("gaussian"), key: deep})
+
+
+def test_text_is_told_from_paths():
+    record = a_record("gaussian")
+    assert verify_record("\ufeff" + json.dumps(record)).holds
+    for text in ("[1]", "", "  ", "\ufeff"):
+        with pytest.raises(ValueError, match="record must be"):
+            verify_record(text)
