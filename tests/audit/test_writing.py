@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What `certificate_record` refuses to write, and what it says then."""
+
+import re
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+
+from sksmooth import (
+    LabelFlipRidgeClassifier,
+    RABEnsembleClassifier,
+    RandomizedSmoothingClassifier,
+    SmoothedKNNClassifier,
+)
+from sksmooth.audit import certificate_record
+from sksmooth.exceptions import DigestError
+
+from ._records import data
+
+
+class Unwalkable(ClassifierMixin, BaseEstimator):
+    """A learner that keeps a function without a name, which no digest can walk."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        self.function_ = lambda X: (X[:, 0] > 0).astype(int)
+        return self
+
+    def predict(self, X):
+        return self.classes_[self.function_(X)]
+
+
+LATER = {
+    "noise": (RABEnsembleClassifier, {"noise": "uniform"}, "noise='gaussian' in the theorem"),
+    "labels": (RABEnsembleClassifier, {"q": 0.1}, "'joint' in the parameters"),
+    "columns": (RABEnsembleClassifier, {"columns": [0]}, "feature units of 1 columns"),
+    "classes": (RABEnsembleClassifier, {"classes": ["ham", "spam"]}, "classes_given=False"),
+    "members": (RABEnsembleClassifier, {"n_estimators": 20}, "n_estimators=50 of the seeds"),
+    "sigma": (RABEnsembleClassifier, {"sigma": 2.0}, "sigma=0.5 in the theorem"),
+    "grid": (RABEnsembleClassifier, {"grid": 0.5}, "grid=None in the theorem"),
+    "noise of inputs": (RandomizedSmoothingClassifier, {"noise": "uniform"}, "noise='gaussian'"),
+    "q of inputs": (RandomizedSmoothingClassifier, {"q": 0.2}, "q=0.2 in the parameters"),
+    "neighbors": (SmoothedKNNClassifier, {"sigma": 3.0}, "sigma=1.0 in the theorem"),
+    "ridge": (LabelFlipRidgeClassifier, {"q": 0.2}, "q=0.0 in the theorem"),
+}
+
+
+def fitted(kind, learner=None, **params):
+    learner = learner or LogisticRegression()
+    more = {
+        RABEnsembleClassifier: {"estimator": learner, "n_estimators": 50, "random_state": 0},
+        RandomizedSmoothingClassifier: {
+            "estimator": learner, "n_estimation": 1000, "random_state": 0,
+        },
+    }.get(kind, {})  # fmt: skip
+    if kind is RABEnsembleClassifier:
+        more["sigma"] = 0.5
+    X, y = data()
+    return kind(**more, **params).fit(X, y), X[:2]
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_parameters_that_were_set_after_fit(name):
+    kind, params, reason = LATER[name]
+    model, X = fitted(kind)
+    model.set_params(**params)
+    result = model.certify(X)
+    with pytest.raises(ValueError, match="No record of this would hold") as failure:
+        certificate_record(model, X, result)
+    assert reason in str(failure.value)
+
+
+def test_what_certify_does_not_take():
+    for kind, name, known in (
+        (SmoothedKNNClassifier, "n_flips", "['n_poisoned']"),
+        (LabelFlipRidgeClassifier, "n_poisoned", "nothing"),
+        (RandomizedSmoothingClassifier, "n_poisoned", "['n_changes', 'radius']"),
+        (RABEnsembleClassifier, "n_poison", "['n_flips', 'n_poisoned']"),
+    ):
+        model, X = fitted(kind)
+        with pytest.raises(TypeError, match=rf"^certificate_record takes .*{re.escape(known)}"):
+            certificate_record(model, X, model.certify(X), **{name: 1})
+
+
+def test_settings_of_votes_are_not_taken():
+    # The record would hold the bounds of the estimator's own level next to these radii.
+    model, X = fitted(RABEnsembleClassifier)
+    votes = model.collect_votes(X)
+    for asked in ({"confidence_level": 0.5}, {"correction": "none"}):
+        with pytest.raises(TypeError, match="Other settings are those of the estimator"):
+            certificate_record(model, X, model.certify_votes(votes, **asked), **asked)
+
+
+def test_a_base_without_a_digest():
+    model, X = fitted(RandomizedSmoothingClassifier, Unwalkable())
+    with pytest.raises(DigestError, match="A record needs the digest of the model") as failure:
+        certificate_record(model, X, model.certify(X))
+    assert "test_noise" not in str(failure.value)
