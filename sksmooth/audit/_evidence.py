@@ -55,7 +55,8 @@ def evidence_of(est: Any, X: Any, asked: dict[str, Any]) -> Evidence:
 
 def check_asked(est: Any, asked: dict[str, Any]) -> None:
     """Raise TypeError unless it is an estimator of this package, whose `certify` takes all that."""
-    if isinstance(est, tuple(_COLLECT)):
+    kinds: tuple[type[Any], ...] = tuple(_COLLECT)
+    if isinstance(est, kinds):
         known = set(inspect.signature(est.certify).parameters) - {"X", "return_bounds"}
         unknown = sorted(set(asked) - known)
         if unknown:
@@ -65,7 +66,7 @@ def check_asked(est: Any, asked: dict[str, Any]) -> None:
                 f"Got {unknown}. Other settings are those of the estimator."
             )
         return
-    names = ", ".join(kind.__name__ for kind in _COLLECT)
+    names = ", ".join(kind.__name__ for kind in kinds)
     raise TypeError(
         f"est must be one of {names}. Got {type(est).__name__}: take the estimator out of "
         "pipelines and searches, and give it the inputs that it sees."
