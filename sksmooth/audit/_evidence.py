@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from ..confidence import probability_bounds
 from ..ensemble import DiscreteEnsembleClassifier, RABEnsembleClassifier
@@ -49,14 +50,36 @@ class Evidence:
 
 def evidence_of(est: Any, X: Any, asked: dict[str, Any]) -> Evidence:
     """Collect it again, from a fitted estimator."""
+    _check_as_fitted(est)
     collect = next(collect for kind, collect in _COLLECT.items() if isinstance(est, kind))
     return collect(est, X, **asked)
+
+
+def _check_as_fitted(est: Any) -> None:
+    """Raise ValueError where a parameter is known to differ from that of `fit`.
+
+    These alone change no theorem; what changes one is found in the record.
+    """
+    fitted = {}
+    if isinstance(est, RABEnsembleClassifier):
+        fitted["test_noise"] = est._noise.test
+    elif isinstance(est, SmoothedKNNClassifier):
+        fitted["n_neighbors"] = est._n_neighbors
+    elif isinstance(est, LabelFlipRidgeClassifier):
+        fitted["certificate"] = est._certificate_name
+    for name, value in fitted.items():
+        if getattr(est, name) != value:
+            raise ValueError(
+                "No record of this would hold. The parameters of est must be those that it was "
+                f"fitted with: {name} was {value!r} and is {getattr(est, name)!r}."
+            )
 
 
 def check_asked(est: Any, asked: dict[str, Any]) -> None:
     """Raise TypeError unless it is an estimator of this package, whose `certify` takes all that."""
     kinds: tuple[type[Any], ...] = tuple(_COLLECT)
     if isinstance(est, kinds):
+        check_is_fitted(est)
         known = set(inspect.signature(est.certify).parameters) - {"X", "return_bounds"}
         unknown = sorted(set(asked) - known)
         if unknown:

@@ -35,12 +35,12 @@ _BOUNDS = ["clopper-pearson", "hoeffding", "anytime", "empirical-bernstein"]
 _BOUNDS_OF_SMOOTHING = ["clopper-pearson", "anytime"]
 _CORRECTIONS = ["selection", "holdout", "none"]
 
-# With more draws, or more changed values, a check would take minutes.
-# More draws the package does not take, either.
+# With more draws, or more changed values, a check would take minutes. The package itself takes no
+# more draws, either.
 _MOST_DRAWS, MOST_CHANGES = 10**7, 1000
 _MOST_RADII = 1000
-# Steps of joint noise, over all different bounds and numbers of changes: about ten minutes.
-_MOST_STEPS = 50_000
+# Steps of joint noise, over all different bounds and numbers of changes: some minutes.
+_MOST_STEPS = 20_000
 _LEAST_LEVEL = 1e-12  # below it the error is 1 in the digits that the verifier has
 
 

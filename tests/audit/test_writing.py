@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
 from sksmooth import (
@@ -43,6 +44,9 @@ LATER = {
     "noise of inputs": (RandomizedSmoothingClassifier, {"noise": "uniform"}, "noise='gaussian'"),
     "q of inputs": (RandomizedSmoothingClassifier, {"q": 0.2}, "q=0.2 in the parameters"),
     "neighbors": (SmoothedKNNClassifier, {"sigma": 3.0}, "sigma=1.0 in the theorem"),
+    "noise of tests": (RABEnsembleClassifier, {"test_noise": "seed"}, "test_noise was 'hash'"),
+    "number of neighbors": (SmoothedKNNClassifier, {"n_neighbors": 3}, "n_neighbors was 5"),
+    "certificate": (LabelFlipRidgeClassifier, {"certificate": "kl"}, "certificate was 'exact'"),
     "ridge": (LabelFlipRidgeClassifier, {"q": 0.2}, "q=0.0 in the theorem"),
 }
 
@@ -91,6 +95,12 @@ def test_settings_of_votes_are_not_taken():
     for asked in ({"confidence_level": 0.5}, {"correction": "none"}):
         with pytest.raises(TypeError, match="Other settings are those of the estimator"):
             certificate_record(model, X, model.certify_votes(votes, **asked), **asked)
+
+
+def test_a_model_that_is_not_fitted():
+    model, X = fitted(SmoothedKNNClassifier)
+    with pytest.raises(NotFittedError):
+        certificate_record(SmoothedKNNClassifier(), X, model.certify(X))
 
 
 def test_a_base_without_a_digest():
