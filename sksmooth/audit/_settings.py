@@ -183,11 +183,13 @@ def why_bounds_do_not_fit(row: dict[str, Any], record: dict[str, Any]) -> str | 
     Such bounds cannot be computed again. But one that no votes could have given is told.
     """
     tail_a, p_b = Fraction(row["tail_a"]), Fraction(row["p_b"])
-    params, two_classes = record["parameters"], len(record["classes"]) <= 2
+    params = record["parameters"]
     if record["threat_model"]["exact"]:
-        # The other class has all of the rest; both are rounded up, by a little more than one ulp.
-        if two_classes and p_b < tail_a * (1 - Fraction(1, 10**9)):
-            return "p_b is below tail_a, which bounds the only other class"
+        # The other classes share the rest, and the likeliest has not less than the others. Sums are
+        # rounded up, by some ulps.
+        n_rivals = max(len(record["classes"]) - 1, 1)
+        if p_b * n_rivals < tail_a * (1 - Fraction(1, 10**9)):
+            return f"p_b of each of {n_rivals} other classes would be less than tail_a in all"
         return None
     if not params["two_sided"] and p_b < tail_a:
         return "p_b is below tail_a, though no rival has a bound of its own"

@@ -231,7 +231,12 @@ def two_neighbors():
 FALSE_ROWS = {
     "a rival without a bound": ("soft", rows_with(p_b=1e-9), "no rival has a bound"),
     "beyond full votes": ("soft", rows_with(tail_a=1e-30, p_b=1e-30), "200 full votes"),
-    "the only other class": (two_neighbors, rows_with(p_b=1e-300), "the only other class"),
+    "the only other class": (two_neighbors, rows_with(p_b=1e-300), "each of 1 other classes"),
+    "two other classes": (
+        "neighbors",
+        rows_with(tail_a=0.4, p_b=0.1),
+        "each of 2 other classes",
+    ),
     "another label to JSON": ("gaussian", as_true, "y_pred is not class number 0"),
     "a number of a class": ("gaussian", lambda r: r["rows"][0].update(top=True), "number True"),
     "weights of an intercept": ("ridge", light_rivals, "with an intercept to 1"),
