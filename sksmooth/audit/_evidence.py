@@ -20,6 +20,7 @@ from ..linear_model import LabelFlipRidgeClassifier
 from ..neighbors import SmoothedKNNClassifier
 from ..smoothing import GaussianNoise, JointNoise, MixedCategoricalNoise, UniformNoise
 from ._frame import NAMES
+from ._settings import why_weights_do_not_fit
 
 
 @dataclass
@@ -261,6 +262,13 @@ def _of_ridge(est: Any, X: Any) -> Evidence:
         "labels": est._labels.tolist(),
     }
     per_row = {"weights": est._weights.weights(z)}
+    for weights in per_row["weights"]:
+        reason = why_weights_do_not_fit({"weights": weights.tolist()}, theorem)
+        if reason is not None:
+            raise ValueError(
+                f"No record of this would hold: {reason}. Rounding has taken over: scale the "
+                f"features, or take a larger alpha. Got alpha={est.alpha!r}."
+            )
     radii = est.certify(X).radii
     return Evidence(est._top(scores), radii, theorem, per_row, _model_digest(est), _digest_of(X))
 

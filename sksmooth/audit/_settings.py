@@ -208,12 +208,13 @@ def why_weights_do_not_fit(row: dict[str, Any], theorem: dict[str, Any]) -> str 
     """Return why weights of training rows are none of ridge regression with an intercept.
 
     With an intercept that is not penalised, constant labels are predicted exactly: the weights sum
-    to 1, up to rounding.
+    to 1, up to rounding, which grows with the condition of the data: 0.2 % of their size was seen
+    with features of 1e5. Where it is more, they are no longer those of ridge regression.
     """
     if not theorem["fit_intercept"]:
         return None
     total = math.fsum(row["weights"])
     size = math.fsum(abs(weight) for weight in row["weights"])
-    if not abs(total - 1.0) <= 1e-6 * (1.0 + size):
+    if not abs(total - 1.0) <= 1e-2 * (1.0 + size):
         return f"the weights sum to {total!r}, and with an intercept to 1"
     return None

@@ -15,7 +15,7 @@ from sksmooth import (
     RandomizedSmoothingClassifier,
     SmoothedKNNClassifier,
 )
-from sksmooth.audit import certificate_record
+from sksmooth.audit import certificate_record, verify_record
 from sksmooth.exceptions import DigestError
 
 from ._records import data
@@ -108,3 +108,18 @@ def test_a_base_without_a_digest():
     with pytest.raises(DigestError, match="A record needs the digest of the model") as failure:
         certificate_record(model, X, model.certify(X))
     assert "test_noise" not in str(failure.value)
+
+
+def test_ridge_weights_that_are_rounding_alone(monkeypatch):
+    # Weights of more columns than rows, far from 0, sum to 1 in a few digits alone.
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 80)) * 1e5, np.arange(60) % 2
+    weight = rng.uniform(0.1, 5.0, 60)
+    model = LabelFlipRidgeClassifier(alpha=1.0).fit(X, y, sample_weight=weight)
+    result = model.certify(X[:3])
+    assert verify_record(certificate_record(model, X[:3], result)).holds
+    # Which smaller alpha leaves none is up to the machine.
+    exact = model._weights.weights
+    monkeypatch.setattr(model._weights, "weights", lambda z: 1.5 * exact(z))
+    with pytest.raises(ValueError, match="Rounding has taken over: scale the features"):
+        certificate_record(model, X[:3], result)
