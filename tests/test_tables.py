@@ -39,6 +39,42 @@ def test_a_page_agrees_with_its_csv(page, layout, tmp_path):
     assert not layout.agrees(copy)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_csv_file_is_written_in_one_way(page, layout, tmp_path):
+    copy = tmp_path / page.name
+    copy.write_bytes(page.read_bytes())
+    table, text = copy.with_suffix(".csv"), page.with_suffix(".csv").read_text(encoding="utf-8")
+    lines = text.splitlines(keepends=True)
+    number = next(i for i, line in enumerate(lines) if re.search(r",0\.\d{4}$", line))
+    # Another number for the same cell, before the one that is shown.
+    false = re.sub(r"\d{4}$", "1234", lines[number])
+    table.write_text("".join([*lines[:number], false, *lines[number:]]), encoding="utf-8")
+    with pytest.raises(ValueError, match="twice"):
+        layout.agrees(copy)
+    # The same number with more digits, and the same lines ended otherwise.
+    table.write_text(text.replace(lines[number], lines[number][:-1] + "0\n"), encoding="utf-8")
+    assert not layout.agrees(copy)
+    table.write_text(text, encoding="utf-8", newline="\r\n")
+    assert not layout.agrees(copy)
+    table.write_text(text, encoding="utf-8", newline="")
+    assert layout.agrees(copy)
+
+
+def test_the_name_of_a_column_without_a_number_is_checked(layout, tmp_path):
+    columns = [{"acc 0.1": 0.5, "acc 0.5": 0.25}, {"acc 0.1": 0.75, "acc 0.5": None}]
+    lines = [layout.Line("one", {}, who, c) for who, c in zip("ab", columns, strict=True)]
+    page = layout.Page(tmp_path / "page.md", "Page", "page.py", "size", ["numpy"], "notes", "none")
+    page.write(lines)
+    assert layout.agrees(page.path)
+    table = page.path.with_suffix(".csv")
+    text = table.read_text()
+    assert "b,acc 0.5,\n" in text
+    table.write_text(text.replace("b,acc 0.5,\n", "b,acc 0.9,\n"))
+    assert not layout.agrees(page.path)
+    table.write_text(text.replace("b,acc 0.5,\n", ""))
+    assert not layout.agrees(page.path)
+
+
 def test_every_page_is_listed():
     index = (ROOT / "doc" / "benchmarks" / "index.md").read_text()
     assert {page.stem for page in PAGES} <= set(re.findall(r"^\w+$", index, re.M))

@@ -8,6 +8,7 @@ committed page is the one that its CSV file gives.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 from sksmooth import __version__
 
+_HEADER = ["table", "setting", "who", "column", "value"]
 PAPER, AS_PAPER, BEST = "paper", "ours, the paper's bound", "ours"
 
 
@@ -62,22 +64,35 @@ def environment(packages: list[str]) -> str:
 
 def write_csv(lines: list[Line], path: Path) -> None:
     """Write one row for each number; None stands for what was not run, or is not printed."""
-    with path.open("w", newline="") as file:
-        out = csv.writer(file, lineterminator="\n")
-        out.writerow(["table", "setting", "who", "column", "value"])
-        for line in lines:
-            for column, value in line.numbers.items():
-                shown = "" if value is None else f"{value:.4f}"
-                out.writerow([line.table, json.dumps(line.setting), line.who, column, shown])
+    path.write_text(_as_csv(lines), encoding="utf-8", newline="")
+
+
+def _as_csv(lines: list[Line]) -> str:
+    file = io.StringIO()
+    out = csv.writer(file, lineterminator="\n")
+    out.writerow(_HEADER)
+    for line in lines:
+        for column, value in line.numbers.items():
+            shown = "" if value is None else f"{value:.4f}"
+            out.writerow([line.table, json.dumps(line.setting), line.who, column, shown])
+    return file.getvalue()
 
 
 def read_csv(path: Path) -> list[Line]:
-    """Return the lines that a CSV file holds."""
+    """Return the lines that a CSV file holds.
+
+    Raises
+    ------
+    ValueError
+        If it holds two numbers for one cell: one of them would be shown, and not the other.
+    """
     lines: dict[tuple[str, ...], Line] = {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             key = (row["table"], row["setting"], row["who"])
             line = lines.setdefault(key, Line(key[0], json.loads(key[1]), key[2], {}))
+            if row["column"] in line.numbers:
+                raise ValueError(f"{path} has {row['column']!r} of {key} twice.")
             line.numbers[row["column"]] = float(row["value"]) if row["value"] else None
     return list(lines.values())
 
@@ -155,7 +170,17 @@ def fill_in(page: Path, lines: list[Line], not_run: str, apart_from: str) -> int
 
 
 def agrees(page: Path) -> bool:
-    """Tell whether the tables of a page are those that its CSV file gives, and no others."""
-    tables = markdown(read_csv(page.with_suffix(".csv")))
+    """Tell whether the tables of a page are those that its CSV file gives, and no others.
+
+    The file must be written as `write_csv` writes these lines, each of which has the columns of its
+    table: the name of a column that holds no number could otherwise be any.
+    """
+    path = page.with_suffix(".csv")
+    lines = read_csv(path)
+    if path.read_bytes() != _as_csv(lines).encode():
+        return False
+    if len({(line.table, tuple(line.numbers)) for line in lines}) > len({x.table for x in lines}):
+        return False
+    tables = markdown(lines)
     text = page.read_text(encoding="utf-8")
     return tables in text and "|" not in text.replace(tables, "")

@@ -3,20 +3,24 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from ..confidence import probability_bounds
 from ..ensemble import DiscreteEnsembleClassifier, RABEnsembleClassifier
 from ..ensemble._digest import digest
 from ..ensemble._features import is_frame
 from ..evasion import RandomizedSmoothingClassifier
+from ..exceptions import DigestError
 from ..linear_model import LabelFlipRidgeClassifier
 from ..neighbors import SmoothedKNNClassifier
 from ..smoothing import GaussianNoise, JointNoise, MixedCategoricalNoise, UniformNoise
 from ._frame import NAMES
+from ._settings import why_weights_do_not_fit
 
 
 @dataclass
@@ -47,10 +51,46 @@ class Evidence:
 
 def evidence_of(est: Any, X: Any, asked: dict[str, Any]) -> Evidence:
     """Collect it again, from a fitted estimator."""
-    for kind, collect in _COLLECT.items():
-        if isinstance(est, kind):
-            return collect(est, X, **asked)
-    names = ", ".join(kind.__name__ for kind in _COLLECT)
+    _check_as_fitted(est)
+    collect = next(collect for kind, collect in _COLLECT.items() if isinstance(est, kind))
+    return collect(est, X, **asked)
+
+
+def _check_as_fitted(est: Any) -> None:
+    """Raise ValueError where a parameter is known to differ from that of `fit`.
+
+    These alone change no theorem; what changes one is found in the record.
+    """
+    fitted = {}
+    if isinstance(est, RABEnsembleClassifier):
+        fitted["test_noise"] = est._noise.test
+    elif isinstance(est, SmoothedKNNClassifier):
+        fitted["n_neighbors"] = est._n_neighbors
+    elif isinstance(est, LabelFlipRidgeClassifier):
+        fitted["certificate"] = est._certificate_name
+    for name, value in fitted.items():
+        if getattr(est, name) != value:
+            raise ValueError(
+                "No record of this would hold. The parameters of est must be those that it was "
+                f"fitted with: {name} was {value!r} and is {getattr(est, name)!r}."
+            )
+
+
+def check_asked(est: Any, asked: dict[str, Any]) -> None:
+    """Raise TypeError unless it is an estimator of this package, whose `certify` takes all that."""
+    kinds: tuple[type[Any], ...] = tuple(_COLLECT)
+    if isinstance(est, kinds):
+        check_is_fitted(est)
+        known = set(inspect.signature(est.certify).parameters) - {"X", "return_bounds"}
+        unknown = sorted(set(asked) - known)
+        if unknown:
+            raise TypeError(
+                "certificate_record takes what certify was asked: for "
+                f"{type(est).__name__}, {sorted(known) or 'nothing'} beside X and return_bounds. "
+                f"Got {unknown}. Other settings are those of the estimator."
+            )
+        return
+    names = ", ".join(kind.__name__ for kind in kinds)
     raise TypeError(
         f"est must be one of {names}. Got {type(est).__name__}: take the estimator out of "
         "pipelines and searches, and give it the inputs that it sees."
@@ -59,6 +99,15 @@ def evidence_of(est: Any, X: Any, asked: dict[str, Any]) -> Evidence:
 
 def _digest_of(X: Any) -> str:
     return digest(X if is_frame(X) else np.asarray(X)).hex()
+
+
+def _model_digest(model: Any) -> str:
+    try:
+        return digest(model).hex()
+    except DigestError as failure:
+        # What it says of the noise of test inputs is about ensembles.
+        where = str(failure).partition(" Noise that is fixed")[0]
+        raise DigestError(f"{where} A record needs the digest of the model.") from failure
 
 
 def _grid(additive: Any, n_rows: int, n_columns: int) -> dict[str, Any] | None:
@@ -180,7 +229,7 @@ def _of_smoothing(est: Any, X: Any, radius: Any = None, n_changes: Any = 0) -> E
             "votes": found.counts,
             "n_drawn": found.n_draws,
         },
-        digest(est.estimator_).hex(),
+        _model_digest(est.estimator_),
         _digest_of(X),
         sampling,
         {"entropy": est._entropy.tolist(), "n_selection": int(est.n_selection)},
@@ -198,7 +247,7 @@ def _of_neighbors(est: Any, X: Any, n_poisoned: Any = None) -> Evidence:
     }
     radii = est.certify(X, n_poisoned=n_poisoned).radii
     per_row = {"tail_a": tail_a, "p_b": p_b, "charge": charge}
-    return Evidence(top, radii, theorem, per_row, digest(est).hex(), _digest_of(X))
+    return Evidence(top, radii, theorem, per_row, _model_digest(est), _digest_of(X))
 
 
 def _of_ridge(est: Any, X: Any) -> Evidence:
@@ -213,8 +262,15 @@ def _of_ridge(est: Any, X: Any) -> Evidence:
         "labels": est._labels.tolist(),
     }
     per_row = {"weights": est._weights.weights(z)}
+    for weights in per_row["weights"]:
+        reason = why_weights_do_not_fit({"weights": weights.tolist()}, theorem)
+        if reason is not None:
+            raise ValueError(
+                f"No record of this would hold: {reason}. Rounding has taken over: scale the "
+                f"features, or take a larger alpha. Got alpha={est.alpha!r}."
+            )
     radii = est.certify(X).radii
-    return Evidence(est._top(scores), radii, theorem, per_row, digest(est).hex(), _digest_of(X))
+    return Evidence(est._top(scores), radii, theorem, per_row, _model_digest(est), _digest_of(X))
 
 
 _COLLECT = {

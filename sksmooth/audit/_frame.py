@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, TypeGuard
+from typing import Any
+
+from ._kinds import are_counts, is_digest, is_number, is_whole
+from ._settings import unlike_the_parameters
 
 NAMES = {
     "gaussian": "Gaussian noise: Weber et al., RAB, Corollary 1",
@@ -33,18 +35,13 @@ _BOUNDS = ["clopper-pearson", "hoeffding", "anytime", "empirical-bernstein"]
 _BOUNDS_OF_SMOOTHING = ["clopper-pearson", "anytime"]
 _CORRECTIONS = ["selection", "holdout", "none"]
 
-# With more draws, or more changed values, a check would take minutes.
-_MOST_DRAWS, MOST_CHANGES = 10**8, 1000
+# With more draws, or more changed values, a check would take minutes. The package itself takes no
+# more draws, either.
+_MOST_DRAWS, MOST_CHANGES = 10**7, 1000
 _MOST_RADII = 1000
+# Steps of joint noise, over all different bounds and numbers of changes: some minutes.
+_MOST_STEPS = 20_000
 _LEAST_LEVEL = 1e-12  # below it the error is 1 in the digits that the verifier has
-
-_COLUMNS = r"( of \d+ columns)?"
-_UNITS = {
-    "l1": r"{scale}" + _COLUMNS,
-    "l2": r"{scale}" + _COLUMNS + r"( next to n_(flips|changes) changed (labels|others))?",
-    "l0": r"changed values" + _COLUMNS + r"( and of labels)?",
-    "flips": r"changed labels",
-}
 
 
 def check_parts(record: dict[str, Any]) -> None:
@@ -57,7 +54,7 @@ def check_parts(record: dict[str, Any]) -> None:
         if not isinstance(record.get(name, ...), kind):
             raise ValueError(f"record must hold {name!r} as it is written. {_got(record, name)}")
     for name in ("model_digest", "X_digest"):
-        if not _is_digest(record.get(name)):
+        if not is_digest(record.get(name)):
             raise ValueError(f"record must hold {name!r}, a SHA-256 digest. {_got(record, name)}")
     for number, row in enumerate(record["rows"]):
         if not isinstance(row, dict) or not isinstance(row.get("radii"), list):
@@ -73,7 +70,7 @@ def number_of_radii(theorem: dict[str, Any]) -> int:
     changes, n_repeats = theorem.get("n_changes"), theorem.get("n_repeats")
     if isinstance(changes, list) and changes:
         return len(changes)
-    return n_repeats if _is_whole(n_repeats) and 1 <= n_repeats <= _MOST_RADII else 1
+    return n_repeats if is_whole(n_repeats) and 1 <= n_repeats <= _MOST_RADII else 1
 
 
 def disagreements(record: dict[str, Any]) -> Iterator[str]:
@@ -105,24 +102,38 @@ def disagreements(record: dict[str, Any]) -> Iterator[str]:
             yield f"another {name} of the threat model than of the parameters"
     if not exact:
         yield from _wrong_sampling(record)
-    if not isinstance(threat.get("classes_given"), bool):
-        yield f"classes_given={threat.get('classes_given')!r}"
-    yield from _wrong_unit(record)
     yield from _other_parameters(record)
+    yield from unlike_the_parameters(record)
     if ("n_changes" in theorem) != (noise == "joint"):
         yield f"n_changes of {noise} noise"
+    if noise == "joint":
+        yield from _too_much_work(record)
     yield from _wrong_rows(record)
+
+
+def _too_much_work(record: dict[str, Any]) -> Iterator[str]:
+    changes = set(record["theorem"]["n_changes"])
+    if len(record["theorem"]["n_changes"]) > _MOST_RADII:
+        yield f"{len(record['theorem']['n_changes'])} radii in a row, more than {_MOST_RADII}"
+    n_bounds = len({(row["tail_a"], row["p_b"]) for row in record["rows"]})
+    steps = n_bounds * sum(2 * r + 1 for r in changes if r > 0)
+    if steps > _MOST_STEPS:
+        yield (
+            f"{n_bounds} different bounds next to up to {max(changes)} changes, which take "
+            f"{steps} steps to check and may take {_MOST_STEPS}: write fewer rows, or numbers of "
+            "changes, in one record"
+        )
 
 
 def _out_of_range(theorem: dict[str, Any], sampling: Any) -> Iterator[str]:
     def within(where: Any, name: str, low: float, high: float = math.inf) -> Iterator[str]:
         value = (where or {}).get(name)
-        if value is not None and not (_is_number(value) and low < value < high):
+        if value is not None and not (is_number(value) and low < value < high):
             yield f"{name}={value!r}"
 
     def whole(where: Any, name: str, high: float = math.inf) -> Iterator[str]:
         value = (where or {}).get(name)
-        if value is not None and not (_is_whole(value) and 1 <= value <= high):
+        if value is not None and not (is_whole(value) and 1 <= value <= high):
             yield f"{name}={value!r}"
 
     grid = theorem.get("grid")
@@ -133,7 +144,7 @@ def _out_of_range(theorem: dict[str, Any], sampling: Any) -> Iterator[str]:
         n_values = theorem.get("n_classes" if theorem["noise"] == "flips" else "n_values")
         q = theorem["q"]
         least = 0 if theorem["noise"] == "flips" else math.ulp(0.0)
-        if not (_is_whole(n_values) and n_values >= 2 and _is_number(q) and least <= q):
+        if not (is_whole(n_values) and n_values >= 2 and is_number(q) and least <= q):
             yield f"q={q!r} and {n_values!r} values"
         elif Fraction(q) * n_values >= n_values - 1:
             yield f"q={q!r}, which must be below (K - 1)/K with K={n_values}"
@@ -141,17 +152,17 @@ def _out_of_range(theorem: dict[str, Any], sampling: Any) -> Iterator[str]:
         yield from whole(theorem, name)
     yield from whole(theorem, "n_repeats", _MOST_RADII)
     n_values = theorem.get("n_values")
-    if n_values is not None and not (_is_whole(n_values) and n_values >= 2):
+    if n_values is not None and not (is_whole(n_values) and n_values >= 2):
         yield f"n_values={n_values!r}"
     if grid is not None:
         yield from within(grid, "step", 0.0)
         yield from whole(grid, "n_rows")
         weights = grid["weights"]
-        if not weights or not all(_is_number(w) and w > 0.0 for w in weights):
+        if not weights or not all(is_number(w) and w > 0.0 for w in weights):
             yield "a weight of the grid that is none"
     changes = theorem.get("n_changes", [])
     if not isinstance(changes, list) or not all(
-        _is_whole(r) and 0 <= r <= MOST_CHANGES for r in changes
+        is_whole(r) and 0 <= r <= MOST_CHANGES for r in changes
     ):
         yield f"n_changes={changes!r}"
     if sampling is not None:
@@ -175,14 +186,6 @@ def _may_be_target(target: Any, estimator: str, noise: str, perturb: Any) -> boo
     return bool(target == ["train_features", *["train_labels"] * (noise == "joint")])
 
 
-def _wrong_unit(record: dict[str, Any]) -> Iterator[str]:
-    """Yield where the unit is another one than that of the norm and of `sigma`."""
-    unit, sigma = str(record["threat_model"].get("unit")), record["parameters"].get("sigma")
-    scale = "units of sigma" if isinstance(sigma, list) else "feature units"
-    if re.fullmatch(_UNITS[record["threat_model"]["norm"]].format(scale=scale), unit) is None:
-        yield f"unit={unit!r} with sigma={sigma!r:.80}"
-
-
 def _wrong_sampling(record: dict[str, Any]) -> Iterator[str]:
     """Yield where votes became bounds in another way than the estimator's."""
     sampling, params, seeds = record["sampling"], record["parameters"], record["seeds"]
@@ -192,9 +195,9 @@ def _wrong_sampling(record: dict[str, Any]) -> Iterator[str]:
             yield f"no sampling with voting={params.get('voting')!r}"
         return
     entropy = seeds["entropy"]
-    if not (entropy and all(_is_whole(word) and 0 <= word < 2**32 for word in entropy)):
+    if not (entropy and all(is_whole(word) and 0 <= word < 2**32 for word in entropy)):
         yield f"entropy={entropy!r:.80} as seeds"
-    if not smoothing and not _is_digest(seeds["member_seeds_digest"]):
+    if not smoothing and not is_digest(seeds["member_seeds_digest"]):
         yield f"member_seeds_digest={seeds['member_seeds_digest']!r:.80}"
     names = ["confidence_level", "n_statements", "two_sided"]
     if not smoothing:
@@ -206,19 +209,13 @@ def _wrong_sampling(record: dict[str, Any]) -> Iterator[str]:
     for name in names:
         if sampling.get(name) != params.get(name):
             yield f"{name}={sampling.get(name)!r} of the votes, {params.get(name)!r} in parameters"
-    most = seeds["n_selection"] if smoothing else seeds["n_estimators"]
-    for number, row in enumerate(record["rows"]):
-        if sum(row.get("choosing_votes", [most + 1])) > most:
-            yield f"more than {most} votes of row {number} that choose the class"
-        if not smoothing and not row.get("n_drawn", most + 1) <= most:
-            yield f"more than {most} members in row {number}"
 
 
 def _other_parameters(record: dict[str, Any]) -> Iterator[str]:
     """Yield where the theorem has another parameter than the estimator."""
     theorem, params = record["theorem"], record["parameters"]
     sigma = params.get("sigma")
-    scalar = _is_number(sigma)
+    scalar = is_number(sigma)
     if not scalar and not isinstance(sigma, list) and theorem["norm"] in ("l1", "l2"):
         yield f"sigma={sigma!r:.80} in the parameters"
         return
@@ -246,7 +243,7 @@ def _wrong_rows(record: dict[str, Any]) -> Iterator[str]:
     labels = theorem.get("labels", [])
     if theorem.get("n_classes", n_classes) != n_classes:
         yield f"n_classes={theorem['n_classes']!r} of {n_classes} classes"
-    if not all(_is_whole(label) and 0 <= label < n_classes for label in labels):
+    if not all(is_whole(label) and 0 <= label < n_classes for label in labels):
         yield "labels that are no numbers of classes"
     n_repeats = theorem.get("n_repeats", 1)
     if "n_repeats" in theorem and (theorem["noise"] == "joint" or not record["several"]):
@@ -260,35 +257,15 @@ def _wrong_rows(record: dict[str, Any]) -> Iterator[str]:
         if ("votes" in row) != (record["sampling"] is not None):
             yield f"votes of row {number} without sampling, or none with it"
         for name in ("tail_a", "p_b"):
-            if name in row and not _is_number(row[name]):
+            if name in row and not is_number(row[name]):
                 yield f"{name}={row[name]!r:.80} of row {number}"
-        if not all(map(_is_number, [*row.get("weights", []), *row["radii"]])):
+        if not all(map(is_number, [*row.get("weights", []), *row["radii"]])):
             yield f"weights or radii of row {number} that are no numbers"
         for name in ("votes", "choosing_votes"):
-            if name in row and not _are_counts(row[name], n_classes):
+            if name in row and not are_counts(row[name], n_classes):
                 yield f"{name} of row {number} that are not one count for each class"
-        if "votes" in row and not (_is_whole(row.get("n_drawn")) and row["n_drawn"] <= _MOST_DRAWS):
+        if "votes" in row and not (is_whole(row.get("n_drawn")) and row["n_drawn"] <= _MOST_DRAWS):
             yield f"n_drawn={row.get('n_drawn')!r} of row {number}"
         charge = row["charge"] if neighbors else row.get("charge", 0.0)
-        if not (_is_number(charge) and charge >= 0.0):
+        if not (is_number(charge) and charge >= 0.0):
             yield f"charge={charge!r} of row {number}"
-
-
-def _are_counts(values: Any, n: int) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) == n
-        and all(_is_whole(v) and v >= 0 for v in values)
-    )
-
-
-def _is_digest(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_whole(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)

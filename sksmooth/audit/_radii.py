@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 from math import comb
 from typing import Any
 
@@ -67,6 +68,7 @@ def uniform(row: dict[str, Any], theorem: dict[str, Any]) -> list[Any]:
     return [_less_charge(radius, row, theorem)]
 
 
+@lru_cache(maxsize=64)  # the rows of a record ask for the same few
 def _steps(n_changes: int, q: Fraction, n_values: int) -> list[Any]:
     """Return ``P(s)`` for s = -r..r, the sum of r steps: 1 - q up, q/(K-1) down, else 0."""
     up, down = 1 - q, q / (n_values - 1)
@@ -194,10 +196,20 @@ def joint(row: dict[str, Any], theorem: dict[str, Any]) -> list[Any]:
         elif tails is None or not _withstands(row, n_changes, q, n_values):
             radii.append(-1)
         else:
-            shift = _largest_shift(_Joint(n_changes, q, n_values), tails)
+            shift = _shift_of(n_changes, q, n_values, tails)
             radius = _per_row(number(theorem["sigma"]) * shift, theorem)
             radii.append(_less_charge(radius, row, theorem))
     return radii
+
+
+@lru_cache(maxsize=64)
+def _joint_noise(n_changes: int, q: Fraction, n_values: int) -> _Joint:
+    return _Joint(n_changes, q, n_values)
+
+
+@lru_cache(maxsize=1024)  # many rows have the same bounds: those of unanimous votes
+def _shift_of(n_changes: int, q: Fraction, n_values: int, tails: tuple[Any, Any]) -> Any:
+    return _largest_shift(_joint_noise(n_changes, q, n_values), tails)
 
 
 def _largest_shift(noise: _Joint, tails: tuple[Any, Any]) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from .._certified import CertifiedBounds, CertifiedPrediction
 from .._version import __version__
 from ._canonical import FORMAT, VERSION, record_digest
+from ._frame import disagreements
 
 
 def certificate_record(est: Any, X: Any, result: Any, **certify_params: Any) -> dict[str, Any]:
@@ -38,9 +39,11 @@ def certificate_record(est: Any, X: Any, result: Any, **certify_params: Any) -> 
     Raises
     ------
     TypeError
-        If `est` is none of the estimators of this package, or a label cannot be written as JSON.
+        If `est` is none of the estimators of this package, its `certify` does not take
+        `certify_params`, or its model has no digest.
     ValueError
-        If `result` is not what `est` certifies for `X`.
+        If `result` is not what `est` certifies for `X`, or no record of it would hold: parameters
+        were set to others after `fit`, or it would take too long to check.
 
     Examples
     --------
@@ -54,13 +57,14 @@ def certificate_record(est: Any, X: Any, result: Any, **certify_params: Any) -> 
     >>> json.loads(json.dumps(record)) == record
     True
     """
-    from ._evidence import evidence_of
+    from ._evidence import check_asked, evidence_of
 
     if not isinstance(result, (CertifiedPrediction, CertifiedBounds)):
         raise TypeError(
             f"result must be what certify returned. Got an object of type {type(result).__name__}."
         )
     certify_params.pop("return_bounds", None)
+    check_asked(est, certify_params)
     found = evidence_of(est, X, certify_params)
     radii = np.asarray(result.radii)
     same = np.shape(radii) == np.shape(found.radii) and np.array_equal(radii, found.radii)
@@ -100,19 +104,27 @@ def certificate_record(est: Any, X: Any, result: Any, **certify_params: Any) -> 
         if found.sampling is None
         else {name: _plain(value) for name, value in found.sampling.items()},
         "seeds": found.seeds,
+        "n_features": int(est.n_features_in_),
         "model_digest": found.model_digest,
         "X_digest": found.X_digest,
         "classes": classes,
         "several": radii.ndim == 2,
         "rows": rows,
     }
+    reason = next(disagreements(record), None)
+    if reason is not None:
+        # Mostly these are parameters that were set after fit, of which the noise knows nothing.
+        raise ValueError(
+            f"No record of this would hold: it would say {reason}. The parameters of est must be "
+            "those that it was fitted with."
+        )
     record["digest"] = record_digest(record)
     return record
 
 
 def _plain(value: Any) -> Any:
     """Return what JSON can hold; an object as its repr."""
-    if hasattr(value, "tolist") and np.ndim(value):  # an array, or a Series
+    if hasattr(value, "tolist"):  # an array, also of no dimensions, or a Series
         value = value.tolist()
     if isinstance(value, np.generic):
         value = value.item()

@@ -16,6 +16,8 @@ from sklearn.utils import Bunch
 from .._extras import import_extra
 from ._canonical import FORMAT, VERSION, record_digest
 from ._frame import check_parts, disagreements, number_of_radii
+from ._kinds import is_whole
+from ._settings import why_bounds_do_not_fit, why_weights_do_not_fit
 
 # What comes of a part that is missing, or is of another type.
 _UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
@@ -70,7 +72,13 @@ def verify_record(record: dict[str, Any] | str | PathLike[str]) -> Bunch:
     ['The record was changed: its digest is another one.', 'Row 0: radius 3.50... is above 3.00...']
     """
     import_extra("mpmath", extra="audit")
-    record, is_as_written = _read(record)
+    try:
+        return _verified(*_read(record))
+    except RecursionError:  # where a part is shown, say
+        raise ValueError("record must not be nested as deeply as this one is.") from None
+
+
+def _verified(record: dict[str, Any], is_as_written: bool) -> Bunch:
     reasons = []
     if not is_as_written or not _has_its_digest(record):
         reasons.append("The record was changed: its digest is another one.")
@@ -109,9 +117,10 @@ def _read(record: Any) -> tuple[dict[str, Any], bool]:
     if not isinstance(record, (dict, str, PathLike)):
         raise ValueError(f"record must be a dict, JSON or a path. Got {record!r:.80}.")
     if not isinstance(record, dict):
-        text = str(record)
-        if not text.lstrip().startswith("{"):
-            text = Path(text).read_text(encoding="utf-8-sig")
+        text = str(record).removeprefix("\ufeff") if isinstance(record, str) else ""
+        # Text in a string is told from a path: no file is named like JSON, or by nothing.
+        if not isinstance(record, str) or (text and text.lstrip()[:1] not in ("{", "[", "")):
+            text = Path(record).read_text(encoding="utf-8-sig")
         try:
             record = json.loads(text, parse_float=read_float, object_pairs_hook=read_pairs)
         except (ValueError, ArithmeticError, RecursionError) as failure:
@@ -148,9 +157,13 @@ def _check_row(
     try:
         if "votes" in row:
             reason = why_votes_do_not_show(row, record["sampling"])
-            if reason is not None:
-                return nothing, [f"{reason}."]
-        if record["classes"].index(row["y_pred"]) != row["top"]:
+        elif theorem["noise"] == "flips":
+            reason = why_weights_do_not_fit(row, theorem)
+        else:
+            reason = why_bounds_do_not_fit(row, record)
+        if reason is not None:
+            return nothing, [f"{reason}."]
+        if not _is_class(row["y_pred"], row["top"], record["classes"]):
             wrong.append(f"y_pred is not class number {row['top']}.")
         found = [_rounded_down(radius) for radius in RADII[theorem["noise"]](row, theorem)]
         found *= n_radii // len(found)  # where other changes were asked for, and none is covered
@@ -160,6 +173,13 @@ def _check_row(
     except _UNREADABLE as failure:
         return nothing, [f"it could not be read: {type(failure).__name__}: {failure}."]
     return found, wrong
+
+
+def _is_class(label: Any, number: Any, classes: list[Any]) -> bool:
+    # By type as well: to Python true is 1, to who reads the JSON these are two labels.
+    if not (is_whole(number) and 0 <= number < len(classes)):
+        return False
+    return type(label) is type(classes[number]) and bool(label == classes[number])
 
 
 def _rounded_down(radius: Any) -> int | float:

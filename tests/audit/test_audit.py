@@ -95,9 +95,11 @@ def set_level(**params):
     return change
 
 
-def one_draw_more(record, row):
-    row["n_drawn"] += 1
-    record["seeds"]["n_estimators"] += 1
+def one_draw_more(record, row=None):
+    for drawn in record["rows"]:
+        drawn["n_drawn"] += 1
+    for part in ("seeds", "parameters"):
+        record[part]["n_estimators"] += 1
 
 
 def coarser_grid(record, row):
@@ -139,7 +141,7 @@ OVERCLAIMS = {
     "rival, one-sided": ("cohen", set_in("row", "p_b", lambda p: p * 0.9)),
     "votes": ("gaussian", one_vote_less),
     "votes that choose": ("gaussian", set_in("row", "choosing_votes", lambda v: v[::-1])),
-    "more votes than draws": ("gaussian", set_in("row", "n_drawn", lambda n: n - 1)),
+    "more votes than draws": ("holdout", set_in("row", "votes", lambda v: [v[0], v[1] + 1])),
     "draws": ("gaussian", one_draw_more),
     "class": ("gaussian", set_in("row", "y_pred", lambda y: "ham" if y == "spam" else "spam")),
     "level": ("gaussian", set_level(confidence_level=0.9991)),
@@ -209,6 +211,7 @@ DISAGREEMENTS = {
     "correction": ("gaussian", lambda r: r["sampling"].update(correction="sure")),
     "bound": ("gaussian", lambda r: r["sampling"].update(bound="sharper")),
     "draws": ("gaussian", lambda r: r["rows"][0].update(n_drawn=10**30)),
+    "fewer draws than votes": ("gaussian", lambda r: r["rows"][0].update(n_drawn=199)),
     "width": ("uniform", lambda r: r["theorem"].update(width=1732.0)),
     "sigma of many": ("grid", lambda r: r["theorem"].update(sigma=1000.0)),
     "sigma as text": ("gaussian", lambda r: r["parameters"].update(sigma="0.5")),
