@@ -30,9 +30,10 @@ def check_rows_apart(net: Any, X: Any) -> None:
     Looks at a batch in training mode: the outputs of a row must be the same ones when the others
     are replaced, and no buffer may take up what it sees.
     """
+    few = taken(X, _few(len(tensors_of_rows(X)[0])))
 
     def look(first: bool, when: str) -> bool:
-        return _outputs_apart(net, X, when)
+        return _outputs_apart(net, X if first else few, when)
 
     _here_and_elsewhere(net, look)
 
@@ -50,14 +51,16 @@ def check_gradients_apart(net: Any, private: Any, X: Any, y: torch.Tensor) -> bo
         Whether there was all to see: rows that are not the same, with gradients that are not 0.
     """
     told = []
+    whole, few = (X, y), (taken(X, _few(len(y))), y[_few(len(y))])
 
     def look(first: bool, when: str) -> bool:
-        given = _passed(net, private, X, y)
+        batch = whole if first else few
+        given = _passed(net, private, *batch)
         told.append(_tells(given))
-        if first and not all(map(_alike, given.outputs, _passed(net, private, X, y).outputs)):
+        if first and not all(map(_alike, given.outputs, _passed(net, private, *batch).outputs)):
             told.append(True)  # nor would the next batch tell more
             return False
-        _check_gradients(net, private, X, y, given, when)
+        _check_gradients(net, private, *batch, given, when)
         return first or _tells(given)
 
     if len(y) == 1:
@@ -84,6 +87,11 @@ def _here_and_elsewhere(net: Any, look: Callable[[bool, str], bool]) -> None:
             # Weights may have a domain, as roots have: nothing is known of those outside.
             if is_of_the_machine(failure):
                 raise
+
+
+def _few(n_rows: int) -> list[int]:
+    """Return the first and the last rows of a batch: with other weights a part of it will do."""
+    return sorted({*range(min(8, n_rows)), *range(max(n_rows - 8, 0), n_rows)})
 
 
 def _others_replaced(n_rows: int) -> Iterator[tuple[list[int], list[int]]]:
