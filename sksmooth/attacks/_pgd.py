@@ -97,7 +97,7 @@ def pgd_attack(
     >>> est = RandomizedSmoothingClassifier(LogisticRegression(), sigma=2.0, random_state=0)
     >>> est = est.fit(X, ["ham"] * 20 + ["spam"] * 20)
     >>> changed = pgd_attack(est, [[15.0]], ["ham"], norm="l2", radius=20.0, random_state=0)
-    >>> changed.tolist(), est.predict(changed).tolist()
+    >>> changed.round(9).tolist(), est.predict(changed).tolist()
     ([[35.0]], ['spam'])
     """
     check_is_fitted(est)
