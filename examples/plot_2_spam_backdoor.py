@@ -63,5 +63,5 @@ print(f"{np.sum(sure & changed)} of them changed, and {np.sum(~sure & changed)} 
 # ----------------------
 display = CertifiedAccuracyDisplay.from_estimator(model, X_test, y_test, name="members")
 display.ax_.axvline(size, color="0.5", ls=":", label="the attack")
-display.ax_.legend(loc="lower left", fontsize=8)
+display.ax_.legend(loc="upper right", fontsize=8)
 plt.show()

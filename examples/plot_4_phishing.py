@@ -66,7 +66,8 @@ curves = [(f"test input, q={q}", result, y_test[:60]) for q, result in smoothed.
 curves += [("anything, q=0.1", anywhere, y_test), ("training labels, q=0.4", flips, y_test)]
 for name, (y_pred, radii), truth in curves:
     r = np.arange(0, 13)
-    ax.step(r, [np.mean((y_pred == truth) & (radii >= k)) for k in r], where="pre", label=name)
+    held = [np.mean((y_pred == truth) & (radii >= k)) for k in r]
+    ax.plot(r, held, marker="o", ms=4, drawstyle="steps-mid", label=name)
 ax.set(xlabel="changed values", ylabel="certified accuracy", ylim=(0.0, 1.0))
 ax.set(title="Web sites: certified in l0")
 ax.legend(title="what may change")
