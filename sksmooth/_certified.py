@@ -258,7 +258,7 @@ class CertifiedClassifierMixin(ClassifierMixin):
 
 
 @contextmanager
-def nothing_on_failure(estimator: Any) -> Iterator[None]:
+def unchanged_on_failure(estimator: Any) -> Iterator[None]:
     """Leave an estimator as it was where what is done within fails or is interrupted.
 
     Otherwise names of new columns could be left on the model of the old ones.

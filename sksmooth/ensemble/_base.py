@@ -41,7 +41,7 @@ from .._certified import (
     CertifiedPrediction,
     check_weights_ignore_labels,
     encode_labels,
-    nothing_on_failure,
+    unchanged_on_failure,
 )
 from ..confidence import probability_bounds
 from ..exceptions import (
@@ -203,7 +203,7 @@ class NoisyEnsemble(
         self, X, y, sample_weight, fit_params, n_old: int, n_all: int, progress: FitProgress
     ):
         """Keep `n_old` members, and train what is missing of `n_all`."""
-        with nothing_on_failure(self):
+        with unchanged_on_failure(self):
             return self._train_checked(X, y, sample_weight, fit_params, n_old, n_all, progress)
 
     def _train_checked(self, X, y, sample_weight, fit_params, n_old, n_all, progress: FitProgress):

@@ -18,7 +18,7 @@ from .._certified import (
     subtract_from_radii,
 )
 from ..smoothing import CategoricalNoise, JointNoise, UniformNoise
-from ..smoothing._additive import additive_parts
+from ..smoothing._additive import additive_parts, check_order_of_sigma
 from ..smoothing._grid import checked_grid
 from ._base import EnsembleNoise, NoisyEnsemble
 from ._features import NumberReader
@@ -248,15 +248,9 @@ class RABEnsembleClassifier(NoisyEnsemble):
                 f"q > 0 goes with noise='gaussian': the joint certificate is that of Gaussian "
                 f"features. Got q={self.q!r} with noise='uniform'."
             )
-        names = getattr(self, "feature_names_in_", None)
+        check_order_of_sigma(self, reader.positions)
         law = AdditiveNoise(
-            *additive_parts(
-                self.noise,
-                self.sigma,
-                self.grid,
-                reader.positions.size,
-                None if names is None else names[reader.positions],
-            )
+            *additive_parts(self.noise, self.sigma, self.grid, reader.positions.size)
         )
         if self.q == 0:
             return EnsembleNoise(law.law, law, None, self.test_noise)

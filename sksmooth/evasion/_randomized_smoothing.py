@@ -40,8 +40,8 @@ from .._certified import (
     CertifiedPrediction,
     ThreatModel,
     distinct_bounds,
-    nothing_on_failure,
     subtract_from_radii,
+    unchanged_on_failure,
 )
 from .._global_generators import GLOBAL_WORDS, global_generators
 from ..confidence import probability_bounds
@@ -49,8 +49,7 @@ from ..confidence._levels import error_per_statement
 from ..confidence._rank import check_enough_for_a_winner, winner_is_verified
 from ..ensemble._features import is_frame
 from ..exceptions import TooFewDrawsError
-from ..smoothing import GaussianNoise, JointNoise, MixedCategoricalNoise, UniformNoise
-from ..smoothing._additive import additive_parts
+from ..smoothing import JointNoise, MixedCategoricalNoise, UniformNoise
 from ..smoothing._grid import on_grid
 from ..smoothing._streams import generator
 from ._draws import (
@@ -63,13 +62,13 @@ from ._draws import (
     CategoricalDraws,
     block_sizes,
     codes_within,
-    domain_of,
     stream,
     table_of,
 )
 from ._estimation import Estimate, estimate, estimate_until
 from ._first_layer import FirstLayerBallot, dense_first_layer
-from ._mixed import MixedDraws, MixedReader
+from ._mixed import MixedDraws
+from ._noise import new_mixed_noise, new_noise
 from ._training import fit_net, seed_what_has_no_seed
 from ._voting import (
     Ballot,
@@ -323,7 +322,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             If a parameter or the data are not as described, or the base does not answer noisy
             copies of the first row with labels of its classes.
         """
-        with nothing_on_failure(self):
+        with unchanged_on_failure(self):
             return self._fit(X, y, sample_weight)
 
     def _fit(self, X, y, sample_weight):
@@ -331,13 +330,13 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
         if self.discrete is None:
             named = is_frame(X)
             X, y = self._validated(X, y, reset=True)
-            draws, noise = self._new_noise(X)
+            draws, noise = new_noise(self, X)
             rows = self._rows_of(X, draws)
             if named and hasattr(self, "feature_names_in_"):
                 columns = self.feature_names_in_.tolist()
         else:
             X = table_of(X)
-            draws, noise = self._new_mixed_noise(X)
+            draws, noise = new_mixed_noise(self, X)
             rows = draws.reader.rows(self, X, reset=True)
             y = column_or_1d(y, warn=True)
             assert_all_finite(y, input_name="y")
@@ -424,60 +423,7 @@ class RandomizedSmoothingClassifier(CertifiedClassifierMixin, MetaEstimatorMixin
             )
         return _check_sample_weight(sample_weight, X, dtype=np.float64)
 
-    # --- noise ------------------------------------------------------------------------------------
-
-    def _new_noise(self, X) -> tuple[Any, Any]:
-        """Return how inputs get their noise, and the noise that radii are computed from."""
-        if self.noise != "categorical":
-            if self.q > 0:
-                raise ValueError(
-                    f"q > 0 goes with noise='categorical' or discrete columns. Got q={self.q!r} "
-                    f"with noise={self.noise!r}."
-                )
-            names = getattr(self, "feature_names_in_", None)
-            parts = additive_parts(self.noise, self.sigma, self.grid, X.shape[1], names)
-            return AdditiveDraws(*parts, n_features=X.shape[1]), parts[0]
-        if self.grid is not None:
-            raise ValueError(f"grid must be None with noise='categorical'. Got {self.grid!r}.")
-        self._check_q("noise='categorical'")
-        domains = tuple(domain_of(column, j, "noise='categorical'") for j, column in enumerate(X.T))
-        sizes = tuple(int(d.size) for d in domains if d.size > 1)
-        if not sizes:
-            raise ValueError("X must have a column with at least 2 values for categorical noise.")
-        noise = MixedCategoricalNoise(float(self.q), sizes, None)  # checks q
-        return CategoricalDraws(noise.q, domains), noise
-
-    def _check_q(self, used_by: str) -> None:
-        if self.q == 0:
-            raise ValueError(
-                f"q must be above 0 with {used_by}: it is the probability that a value is "
-                f"replaced. Got q={self.q!r}."
-            )
-
-    def _new_mixed_noise(self, X) -> tuple[MixedDraws, JointNoise]:
-        if self.noise != "gaussian":
-            raise ValueError(
-                "discrete goes with noise='gaussian': with 'categorical' all columns are, and next "
-                f"to uniform noise no certificate is known. Got noise={self.noise!r}."
-            )
-        self._check_q("discrete columns")
-        reader = MixedReader(self, X, self.discrete, self.grid)
-        numeric = reader.numbers.positions
-        names = getattr(self, "feature_names_in_", None)
-        law, scale, grid = additive_parts(
-            "gaussian",
-            self.sigma,
-            self.grid,
-            numeric.size,
-            None if names is None else names[numeric],
-        )
-        assert isinstance(law, GaussianNoise)
-        sizes = tuple(d.size for d in reader.domains)
-        q = MixedCategoricalNoise(float(self.q), sizes, None).q  # checks it
-        # A change in a larger domain is at least as telling, with independent noise next to it too:
-        # see MixedCategoricalNoise.
-        noise = JointNoise(law.sigma, q, max(sizes))
-        return MixedDraws(law, scale, grid, q=q, reader=reader), noise
+    # --- inputs -----------------------------------------------------------------------------------
 
     def _validated(self, X, y=None, *, reset: bool) -> Any:
         """Check X, and y in `fit`."""

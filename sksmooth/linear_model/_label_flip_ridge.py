@@ -28,7 +28,7 @@ from .._certified import (
     ThreatModel,
     check_weights_ignore_labels,
     encode_labels,
-    nothing_on_failure,
+    unchanged_on_failure,
 )
 from ..exceptions import UncoveredParameterWarning
 from ..smoothing import CategoricalNoise
@@ -199,7 +199,7 @@ class LabelFlipRidgeClassifier(CertifiedClassifierMixin, BaseEstimator):
         UncoveredParameterWarning
             If ``alpha="rosenfeld"``.
         """
-        with nothing_on_failure(self):
+        with unchanged_on_failure(self):
             return self._fit(X, y, sample_weight)
 
     def _fit(self, X, y, sample_weight):

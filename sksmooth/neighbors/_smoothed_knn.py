@@ -25,11 +25,11 @@ from .._certified import (
     CertifiedPrediction,
     ThreatModel,
     check_n_poisoned,
-    nothing_on_failure,
     subtract_from_radii,
+    unchanged_on_failure,
 )
 from ..smoothing import GaussianNoise
-from ..smoothing._additive import check_order_of_names
+from ..smoothing._additive import check_order_of_sigma
 
 # Further away than this (in sigmas), neighbouring doubles are too far apart to integrate over.
 _MAX_DISTANCE = 1e12
@@ -165,7 +165,7 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
         ValueError
             If a parameter or the data are not as described.
         """
-        with nothing_on_failure(self):
+        with unchanged_on_failure(self):
             return self._fit(X, y)
 
     def _fit(self, X, y):
@@ -213,7 +213,7 @@ class SmoothedKNNClassifier(CertifiedClassifierMixin, BaseEstimator):
         return self
 
     def _checked_sigma(self, n_features: int) -> np.ndarray:
-        check_order_of_names(self.sigma, getattr(self, "feature_names_in_", None))
+        check_order_of_sigma(self)
         sigma = np.asarray(self.sigma, dtype=np.float64)
         if sigma.ndim and sigma.shape != (n_features,):
             raise ValueError(

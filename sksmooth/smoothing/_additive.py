@@ -57,30 +57,27 @@ class Additive:
         return charge(self.grid, n_rows, weights)
 
 
-def check_order_of_names(sigma: Any, names: Any) -> None:
+def check_order_of_sigma(est: Any, positions: Any = None) -> None:
     """Raise ValueError where `sigma` has an index of names that are not those of the columns.
 
-    Values are taken by position, and somebody who names them expects that names count.
+    Values are taken by position, and somebody who names them expects that names count. `positions`
+    are those of the columns that get noise; None stands for all.
     """
-    index = getattr(sigma, "index", None)
+    names, index = getattr(est, "feature_names_in_", None), getattr(est.sigma, "index", None)
     if names is None or index is None or callable(index):  # list.index is a method
         return
-    given = list(index)
-    if all(isinstance(name, str) for name in given) and given != list(names):
+    given, wanted = list(index), (names if positions is None else names[positions]).tolist()
+    if all(isinstance(name, str) for name in given) and given != wanted:
         raise ValueError(
-            f"sigma must have the index {list(names)!r}, the columns that get noise in their "
-            f"order. Got a {type(sigma).__name__} with the index {given!r}."
+            f"sigma must have the index {wanted!r}, the columns that get noise in their order. Got "
+            f"a {type(est.sigma).__name__} with the index {given!r}."
         )
 
 
 def additive_parts(
-    noise: str, sigma: Any, grid: Any, n_columns: int, names: Any = None
+    noise: str, sigma: Any, grid: Any, n_columns: int
 ) -> tuple[GaussianNoise | UniformNoise, FloatArray | None, float | None]:
-    """Check an estimator's `noise`, `sigma` and `grid`; return the parts of an `Additive`.
-
-    `names` are those of the columns that get noise, or None.
-    """
-    check_order_of_names(sigma, names)
+    """Check an estimator's `noise`, `sigma` and `grid`; return the parts of an `Additive`."""
     try:
         sigmas = np.asarray(sigma, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as failure:
